@@ -1,0 +1,2 @@
+//! Parse, log to stderr, run, exit code; nothing else.
+fn main() {}
