@@ -1,1 +1,10 @@
-//! One integration binary.
+//! The one integration binary: it drives the built program and compares the ports with their references.
+
+use std::path::PathBuf;
+
+/// The folder of real photos, models and vectors. Tests that call this are ignored where it is absent:
+/// `#[cfg_attr(not(shared), ignore = "needs ../shared")]`.
+pub fn shared() -> PathBuf {
+    std::env::var_os("CLIP_AWARE_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
+}
