@@ -187,6 +187,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The device does not compute in this number format.
+    #[error("precision `{precision}` is not available on device `{device}`")]
+    Precision {
+        /// As asked.
+        precision: &'static str,
+        /// The device.
+        device: &'static str,
+    },
 
     // ---- index ------------------------------------------------------------------------------------------------------
     /// The catalogue is broken or locked.
@@ -214,6 +222,21 @@ pub enum Error {
         under: Option<PathBuf>,
     },
 
+    /// The index holds no vectors of the model that was named.
+    #[error("the index holds no vectors of {model}, only of {}", indexed.join(", "))]
+    OtherModel {
+        /// The model that was named.
+        model: String,
+        /// The models whose vectors are there.
+        indexed: Vec<String>,
+    },
+    /// Another process (or another call) is indexing the same folder.
+    #[error("{} is being indexed by another process", folder.display())]
+    IndexBusy {
+        /// The folder.
+        folder: PathBuf,
+    },
+
     // ---- requests ---------------------------------------------------------------------------------------------------
     /// An argument's value cannot be used.
     #[error("`{name}` {reason}")]
@@ -221,6 +244,20 @@ pub enum Error {
         /// The argument.
         name: &'static str,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The demo's server process failed.
+    #[error("the MCP server of the demo failed: {reason}")]
+    Server {
+        /// What happened.
+        reason: String,
+    },
+    /// The config file is broken.
+    #[error("config file {}: {reason}", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
         reason: String,
     },
     /// The caller cancelled.
@@ -235,7 +272,9 @@ impl Error {
             Self::OutsideRoots { .. } => {
                 "start with `--root DIR` (repeatable, or CLIP_AWARE_ROOT) for a folder that holds it".into()
             }
-            Self::NotFound { .. } => "check the path; relative paths start at the first root".into(),
+            Self::NotFound { .. } => {
+                "check the path; relative paths start at the current folder, then at the roots".into()
+            }
             Self::UnsupportedImage { .. } => {
                 "JPEG, PNG, WebP, GIF, BMP, TIFF and HEIC are read; convert other formats first".into()
             }
@@ -259,13 +298,18 @@ impl Error {
                     .into()
             }
             Self::Device { .. } => "use `--device cpu`, or a build with the feature `cuda` or `metal`".into(),
+            Self::Precision { .. } => "use `--precision f32`".into(),
             Self::CatalogueTooNew { .. } => "update clip-aware, or choose another `--data-dir`".into(),
             Self::Catalogue { .. } => {
                 "is the disk full or read-only? `--data-dir DIR` chooses another place for the index".into()
             }
+            Self::IndexBusy { .. } => "wait until it is done; what it has stored so far can be searched already".into(),
             Self::NothingIndexed { under } => format!(
                 "run `clip-aware index {}` (MCP: index_folder) first",
                 under.as_ref().map_or("DIR".into(), |p| p.display().to_string())
+            ),
+            Self::OtherModel { model, .. } => format!(
+                "leave `--model` out to search with the model of the index, or run `clip-aware index --model {model} DIR`"
             ),
             _ => return None,
         })

@@ -8,9 +8,10 @@
 //! 3. [`compute`]: the device and the precision that the models run on.
 //! 4. [`models`]: one file per architecture, the registry, weights from the hub or a folder.
 //! 5. [`index`]: the SQLite catalogue, the vector cache, folder scans, calibration.
-//! 6. [`engine`]: the use cases: ingest, search, classify, demo.
-//! 7. [`wire`]: request and response types shared by the server and `--json`.
-//! 8. [`mcp`] and [`cli`]: the two faces.
+//! 6. [`knowledge`]: what is known of CLIP's limits, as pure functions of the request.
+//! 7. [`engine`]: the use cases: ingest, search, classify, demo.
+//! 8. [`wire`]: request and response types shared by the server and `--json`.
+//! 9. [`mcp`] and [`cli`]: the two faces.
 
 pub mod cli;
 pub mod compute;
@@ -18,6 +19,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod index;
+pub mod knowledge;
 pub mod mcp;
 pub mod models;
 pub mod pixels;

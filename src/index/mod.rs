@@ -1,1 +1,26 @@
-//! Room of its own.
+//! The index: which images there are, their vectors, and what a score means. Knows paths and vectors, never models.
+//!
+//! `SQLite` is the truth ([`Catalogue`]): every file, every picture by content hash, every vector. A picture is embedded once
+//! per model however often it is copied, moved or renamed. The vector file ([`VectorCache`]) is a copy for scanning
+//! that can be thrown away at any time.
+
+pub mod calibration;
+mod candidates;
+mod catalogue;
+mod files;
+mod lock;
+mod paths;
+mod scan;
+mod schema;
+mod sets;
+mod status;
+mod vectors;
+
+pub use candidates::{FileRow, Filter, Reach};
+pub use catalogue::Catalogue;
+pub use files::{Content, FileOutcome, FileRecord, Row, Triage, Written};
+pub use lock::FolderLock;
+pub use scan::{Found, ScanOptions, ScanSummary, scan};
+pub use sets::{SetInfo, SetKey};
+pub use status::{Coverage, FolderStatus, IndexStatus, RunRecord};
+pub use vectors::{VectorCache, Vectors};

@@ -1,5 +1,21 @@
 //! The one integration binary: it drives the built program and compares the ports with their references.
 
+mod architecture;
+mod checkpoints;
+mod cli;
+mod docs;
+mod hub;
+mod hub_answers;
+mod loopback_hub;
+mod mcp_client;
+mod mcp_stdio;
+mod parity;
+mod ranking;
+mod schemas;
+mod starter;
+mod tokens;
+mod world;
+
 use std::path::PathBuf;
 
 /// The folder of real photos, models and vectors. Tests that call this are ignored where it is absent:

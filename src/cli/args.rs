@@ -1,0 +1,355 @@
+//! The arguments, as clap reads them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{DeviceChoice, PrecisionChoice, Requested};
+use crate::engine::scenes::Kind;
+
+const EXAMPLES: &str = "\
+Examples:
+  clip-aware demo                                     a first look on rendered scenes, no network needed
+  clip-aware models fetch clip-vit-b32                get a model for photos (605 MB)
+  clip-aware --root ~/Photos index ~/Photos           embed a folder; run it again after changes
+  clip-aware --root ~/Photos search \"a dog in the snow\" --sheet hits.png
+  clip-aware serve                                    MCP server on stdio, for agents
+
+Exit codes: 0 done or found, 1 nothing found or request refused, 2 error.";
+
+/// Image search and classification that knows CLIP's limits: a command line and an MCP server.
+#[derive(Debug, Parser)]
+#[command(name = "clip-aware", version, about, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    /// Settings of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Settings of every command; each also from the environment, `CLIP_AWARE_<NAME>`, or the config file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Folder that files may be read from; repeatable [default: `$CLAUDE_PROJECT_DIR`, else the current folder].
+    #[arg(long = "root", global = true, value_name = "DIR", env = "CLIP_AWARE_ROOT", value_delimiter = PATH_SEPARATOR)]
+    pub roots: Vec<PathBuf>,
+    /// Where the index lives [default: the platform's data folder].
+    #[arg(long, global = true, value_name = "DIR", env = "CLIP_AWARE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Image-text model: a name of `models list`, a hub id `owner/name[@revision]`, a folder, or `starter`.
+    #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_MODEL")]
+    pub model: Option<String>,
+    /// Object detector, likewise.
+    #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_DETECTOR", hide = true)]
+    pub detector: Option<String>,
+    /// Where models run [default: auto].
+    #[arg(long, global = true, value_enum, env = "CLIP_AWARE_DEVICE")]
+    pub device: Option<DeviceChoice>,
+    /// Number format of weights and activations [default: auto].
+    #[arg(long, global = true, value_enum, env = "CLIP_AWARE_PRECISION")]
+    pub precision: Option<PrecisionChoice>,
+    /// Worker threads [default: all cores].
+    #[arg(long, global = true, value_name = "N", env = "CLIP_AWARE_THREADS")]
+    pub threads: Option<usize>,
+    /// Never use the network.
+    #[arg(long, global = true, env = "CLIP_AWARE_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub offline: bool,
+    /// Print JSON, one object per line.
+    #[arg(long, global = true, env = "CLIP_AWARE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    pub json: bool,
+    /// Accept https URLs where an image is expected.
+    #[arg(long, global = true, env = "CLIP_AWARE_ALLOW_URL", value_parser = clap::builder::FalseyValueParser::new())]
+    pub allow_url: bool,
+    /// Skip files larger than this [default: 512].
+    #[arg(long, global = true, value_name = "N", env = "CLIP_AWARE_MAX_FILE_MIB")]
+    pub max_file_mib: Option<u64>,
+    /// Skip images with more pixels than this [default: 200].
+    #[arg(long, global = true, value_name = "N", env = "CLIP_AWARE_MAX_MEGAPIXELS")]
+    pub max_megapixels: Option<u64>,
+    /// Config file, TOML, keys named like these options [default: clip-aware/config.toml in the config folder].
+    #[arg(long, global = true, value_name = "FILE", env = "CLIP_AWARE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Log more to stderr; repeatable.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// As in PATH.
+const PATH_SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };
+
+impl Global {
+    /// What was asked for, in the form that [`crate::config::Config::resolve`] takes.
+    pub fn into_requested(self) -> Requested {
+        Requested {
+            roots: self.roots,
+            working_dir: None,
+            data_dir: self.data_dir,
+            model: self.model,
+            detector: self.detector,
+            device: self.device,
+            precision: self.precision,
+            threads: self.threads,
+            offline: self.offline,
+            json: self.json,
+            allow_url: self.allow_url,
+            max_file_mib: self.max_file_mib,
+            max_megapixels: self.max_megapixels,
+            config_file: self.config,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Embed the images of folders, incrementally.
+    Index(IndexArgs),
+    /// Find images by words, by an image, or both.
+    Search(SearchArgs),
+    /// Tell which of the given labels fits each image.
+    Classify(ClassifyArgs),
+    /// Print the vectors of texts and images.
+    Embed(EmbedArgs),
+    /// List groups of equal and nearly equal pictures.
+    Duplicates(DuplicatesArgs),
+    /// Show what is indexed, and what could not be.
+    Status,
+    /// Remove a folder, or an old model's vectors, from the index.
+    Forget(ForgetArgs),
+    /// List, fetch and check models.
+    Models(ModelsArgs),
+    /// Run the MCP server on stdio.
+    Serve,
+    /// Show on rendered scenes what CLIP can do and what it cannot, over a real MCP connection.
+    Demo(DemoArgs),
+    /// Render scenes of coloured shapes with their truth; the starter models' training data.
+    #[command(hide = true)]
+    Scenes(ScenesArgs),
+    /// Measure speed on this machine.
+    Bench(BenchArgs),
+    /// Check the installation: model, index, roots, device.
+    Doctor,
+}
+
+/// Arguments of `index`.
+#[derive(Debug, Args)]
+pub struct IndexArgs {
+    /// Folders to index, inside the roots; subfolders included.
+    #[arg(required = true, value_name = "DIR")]
+    pub folders: Vec<String>,
+}
+
+/// Arguments of `search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// What to look for, in plain words.
+    #[arg(required_unless_present = "image")]
+    pub query: Option<String>,
+    /// Find images like this one; together with words, like both.
+    #[arg(long, value_name = "PATH")]
+    pub image: Option<String>,
+    /// Words for what the hits should not look like.
+    #[arg(long, value_name = "TEXT")]
+    pub minus: Option<String>,
+    /// Most hits to print.
+    #[arg(long, short = 'k', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub top: u32,
+    /// Drop hits below this relevance, 0 to 1 [default: calibrated cut-off].
+    #[arg(long, value_name = "R")]
+    pub min_relevance: Option<f32>,
+    /// Only images under this folder.
+    #[arg(long, value_name = "DIR")]
+    pub under: Option<String>,
+    /// Only images taken (else modified) on or after this day.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub after: Option<String>,
+    /// Only images taken (else modified) before this day.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub before: Option<String>,
+    /// Only images at least this wide.
+    #[arg(long, value_name = "PX")]
+    pub min_width: Option<u32>,
+    /// Only images at least this high.
+    #[arg(long, value_name = "PX")]
+    pub min_height: Option<u32>,
+    /// Only files of at least this size.
+    #[arg(long, value_name = "KIB")]
+    pub min_kib: Option<u64>,
+    /// Only files of at most this size.
+    #[arg(long, value_name = "KIB")]
+    pub max_kib: Option<u64>,
+    /// Only these formats: jpeg, png, webp, gif, bmp, tiff, heic, avif.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub format: Vec<String>,
+    /// Show every copy of near-duplicate pictures, not one for each group.
+    #[arg(long)]
+    pub all_duplicates: bool,
+    /// Whether a detector checks what CLIP cannot see.
+    #[arg(long, value_enum, default_value_t = OnOff::On)]
+    pub verify: OnOff,
+    /// Write the hits as one picture.
+    #[arg(long, value_name = "PNG")]
+    pub sheet: Option<PathBuf>,
+    /// Print paths only, one per line.
+    #[arg(long, conflicts_with = "json")]
+    pub paths: bool,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnOff {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// Arguments of `classify`.
+#[derive(Debug, Args)]
+pub struct ClassifyArgs {
+    /// Images, or folders of images.
+    #[arg(required = true, value_name = "IMAGE|DIR")]
+    pub images: Vec<String>,
+    /// The candidate labels, separated by commas.
+    #[arg(long, required = true, value_name = "A,B,C", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// Prompt with `{}` for the label; repeatable; several are averaged [default: a small ensemble].
+    #[arg(long, value_name = "TEXT")]
+    pub template: Vec<String>,
+}
+
+/// Arguments of `embed`.
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// A text to embed; repeatable.
+    #[arg(long, value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// An image to embed; repeatable.
+    #[arg(long, value_name = "PATH", required_unless_present = "text")]
+    pub image: Vec<String>,
+}
+
+/// Arguments of `duplicates`.
+#[derive(Debug, Args)]
+pub struct DuplicatesArgs {
+    /// Only under this folder.
+    #[arg(value_name = "DIR")]
+    pub folder: Option<String>,
+}
+
+/// Arguments of `forget`.
+#[derive(Debug, Args)]
+#[group(required = true)]
+pub struct ForgetArgs {
+    /// An indexed folder; the images themselves stay.
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// A vector set's number from `status`.
+    #[arg(long, value_name = "N")]
+    pub set: Option<i64>,
+}
+
+/// Arguments of `models`.
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ModelsAction,
+}
+
+/// What to do with models.
+#[derive(Debug, Subcommand)]
+pub enum ModelsAction {
+    /// The known models: size, licence, what each is good for, published accuracy.
+    List,
+    /// Download a model into the Hugging Face cache.
+    Fetch {
+        /// A name of `models list` or a hub id.
+        #[arg(required = true)]
+        model: Vec<String>,
+    },
+    /// Compare a model's outputs with published reference values.
+    Verify {
+        /// A name of `models list`, a hub id or a folder.
+        model: String,
+        /// A photo on which reference values were published, under its published name; repeatable.
+        #[arg(long, value_name = "PATH")]
+        image: Vec<String>,
+    },
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Seed of the rendered scenes.
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Where the gallery and the pictures go.
+    #[arg(long, value_name = "DIR", default_value = "clip-aware-demo")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `scenes`.
+#[derive(Debug, Args)]
+pub struct ScenesArgs {
+    /// Seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// How many.
+    #[arg(long, default_value_t = 100)]
+    pub count: usize,
+    /// Side length, pixels.
+    #[arg(long, default_value_t = 256)]
+    pub side: u32,
+    /// Kind of scene.
+    #[arg(long, value_enum, default_value = "natural")]
+    pub kind: Kind,
+    /// One raw RGB file instead of PNGs.
+    #[arg(long)]
+    pub raw: bool,
+    /// Where to.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: BenchAction,
+}
+
+/// A tower of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tower {
+    /// The image tower.
+    Image,
+    /// The text tower.
+    Text,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchAction {
+    /// Time of a tower, median over rounds.
+    Encode {
+        /// Which.
+        #[arg(long, value_enum, default_value = "image")]
+        tower: Tower,
+        /// Images or texts at once.
+        #[arg(long, default_value_t = 16)]
+        batch: usize,
+        /// candle-transformers' CLIP as it comes instead of ours, for comparison.
+        #[arg(long)]
+        baseline: bool,
+    },
+    /// Time to decode, resize and crop the images of a folder.
+    Decode {
+        /// The folder.
+        dir: String,
+    },
+}

@@ -1,0 +1,225 @@
+//! The only file that prints: results to stdout, for people or as JSON, errors to stderr.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::engine::inspect::Finding;
+use crate::engine::verify::Verified;
+use crate::error::Error;
+use crate::models::registry::{Entry, Metric};
+use crate::wire::{ClassifyResponse, IndexResponse, SearchResponse};
+
+/// Prints lines to stdout. A reader that has gone away (`| head`) ends the output, not the program with a panic.
+pub fn text(lines: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{lines}").and_then(|()| out.flush());
+}
+
+/// Prints one JSON object on one line.
+pub fn json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(line) => text(&line),
+        Err(error) => tracing::error!("cannot write JSON: {error}"),
+    }
+}
+
+/// Prints a remark for people on stderr.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints an error and its hint on stderr; with `--json`, an object on stdout as well, so that a caller that reads only
+/// stdout learns why there is no result.
+pub fn error(error: &Error, as_json: bool) {
+    let (red, cyan, reset) = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        ("\x1b[1;31m", "\x1b[36m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
+    note(&format!("{red}error{reset}: {error}"));
+    if let Some(hint) = error.hint() {
+        note(&format!("{cyan}hint{reset}: {hint}"));
+    }
+    if as_json {
+        json(&serde_json::json!({"error": error.to_string(), "hint": error.hint()}));
+    }
+}
+
+/// A path as a person wants to read it: relative to the current folder when it lies below it.
+pub fn short(path: &str) -> String {
+    std::env::current_dir()
+        .ok()
+        .and_then(|here| Path::new(path).strip_prefix(here).ok().map(|p| p.display().to_string()))
+        .unwrap_or_else(|| path.to_owned())
+}
+
+/// What an index run did.
+pub fn index(response: &IndexResponse) {
+    text(&format!(
+        "{}: {} images: {} added, {} updated, {} moved, {} unchanged, {} removed, {} skipped{}",
+        short(&response.folder),
+        response.found,
+        response.added,
+        response.updated,
+        response.moved,
+        response.unchanged,
+        response.removed,
+        response.skipped,
+        if response.cancelled { " (cancelled; what was done is kept)" } else { "" }
+    ));
+    text(&format!(
+        "{} {} on {}, {:.1} s{}",
+        response.model,
+        response.precision,
+        response.device,
+        response.seconds,
+        if response.images_per_second > 0.0 {
+            format!(", {:.1} images/s", response.images_per_second)
+        } else {
+            String::new()
+        }
+    ));
+    if let Some(warning) = &response.warning {
+        text(&format!("warning: {warning}"));
+    }
+    for skipped in &response.skipped_examples {
+        text(&format!("  skipped {}: {}", short(&skipped.path), skipped.reason));
+    }
+}
+
+/// What a search found.
+pub fn search(response: &SearchResponse) {
+    if let Some(note_text) = &response.advice.note {
+        note(&format!("note: {note_text}"));
+    }
+    for (rank, hit) in response.results.iter().enumerate() {
+        let copies = match hit.duplicates.len() {
+            0 => String::new(),
+            1 => "  (1 copy)".into(),
+            n => format!("  ({n} copies)"),
+        };
+        text(&format!(
+            "{:>3}  {:.2}  {}  {}x{}{copies}",
+            rank + 1,
+            hit.relevance,
+            short(&hit.path),
+            hit.width,
+            hit.height
+        ));
+    }
+    if response.results.is_empty() {
+        note(&format!(
+            "nothing among {} images reaches relevance {:.2}; `--min-relevance 0` shows the nearest all the same",
+            response.indexed, response.min_relevance
+        ));
+    }
+}
+
+/// Labels and probabilities, one image after the other.
+pub fn classify(response: &ClassifyResponse) {
+    for image in &response.images {
+        match (&image.error, &image.best) {
+            (Some(error), _) => text(&format!("{}: {error}", short(&image.path))),
+            (None, Some(best)) => text(&format!("{}: {best}", short(&image.path))),
+            (None, None) => text(&format!("{}: none of these", short(&image.path))),
+        }
+        for score in image.scores.iter().take(5) {
+            text(&format!("    {:.3}  {}", score.probability, score.label));
+        }
+        if image.error.is_none() {
+            text(&format!("    {:.3}  (none of these)", image.none_of_these));
+        }
+    }
+}
+
+/// What is indexed.
+pub fn status(status: &Value) {
+    let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let words = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let folders = list(status, "folders");
+    if folders.is_empty() {
+        text("nothing is indexed under the roots; `clip-aware index DIR` embeds a folder");
+    }
+    for folder in folders {
+        let away = if folder.get("available") == Some(&Value::Bool(false)) { "  (not reachable now)" } else { "" };
+        text(&format!("{}{away}", words(&folder, "path")));
+        for coverage in list(&folder, "coverage") {
+            text(&format!(
+                "  {}: {} of {} files searchable, {} waiting, {} skipped",
+                words(&coverage, "model"),
+                number(&coverage, "indexed"),
+                number(&coverage, "files"),
+                number(&coverage, "waiting"),
+                number(&coverage, "skipped")
+            ));
+            for skipped in list(&coverage, "skipped_examples") {
+                text(&format!("    skipped {}: {}", words(&skipped, "path"), words(&skipped, "reason")));
+            }
+        }
+    }
+    for set in list(status, "sets") {
+        text(&format!(
+            "set {}: {} {}, {} vectors of {}",
+            number(&set, "id"),
+            words(&set, "model"),
+            words(&set, "precision"),
+            number(&set, "vectors"),
+            number(&set, "dim")
+        ));
+    }
+    text(&format!("{} ({} KiB)", words(status, "catalogue"), number(status, "bytes") / 1024));
+}
+
+/// What `doctor` found.
+pub fn findings(findings: &[Finding]) {
+    for finding in findings {
+        text(&format!("{} {:<12} {}", if finding.ok { "ok  " } else { "FAIL" }, finding.what, finding.found));
+        if let Some(hint) = &finding.hint {
+            text(&format!("     {:<12} hint: {hint}", ""));
+        }
+    }
+}
+
+/// One model of the registry.
+pub fn model(entry: &Entry, here: bool, default: bool) {
+    let percent = |metric| entry.percent(metric).map_or_else(|| "   -".to_owned(), |p| format!("{p:.1}"));
+    text(&format!(
+        "{}{:<28} {:>5} M  {:>5} MiB  dim {:<5} ImageNet {}  COCO {}  {}{}",
+        if here { "* " } else { "  " },
+        entry.name,
+        entry.parameters_million,
+        entry.download_mib,
+        entry.dim,
+        percent(Metric::ImageNet),
+        percent(Metric::CocoTextToImage),
+        entry.licence,
+        if default { "  (default here)" } else { "" }
+    ));
+    text(&format!("    {}; {}; {}", entry.good_for, entry.languages, entry.hub_id));
+}
+
+/// What `models verify` found.
+pub fn verified(verified: &Verified) {
+    let mark = |ok: bool| if ok { "ok  " } else { "FAIL" };
+    for row in &verified.files {
+        text(&format!("{} {:<28} {:<10} {}", mark(row.ok), row.file, row.check, row.actual));
+    }
+    for row in &verified.values {
+        text(&format!(
+            "{} {:<48} expected {:>10.4}  found {:>10.4}  difference {:.1e} of {:.1e}",
+            mark(row.ok),
+            row.name,
+            row.expected,
+            row.actual,
+            row.difference,
+            row.tolerance
+        ));
+    }
+    if verified.values.is_empty() {
+        text("no output of this model was published; its files and its tensors were checked");
+    }
+}

@@ -1,0 +1,50 @@
+//! Images to rows of patch pixels, which makes the patch embedding a matrix product.
+
+use rayon::prelude::*;
+
+/// Lays every patch of every image out as one row: a convolution whose stride is its kernel is exactly the product of
+/// these rows with the flattened kernels. Pixels right of and below the last whole patch are left out, as the
+/// convolution does (`SigLIP` so400m: 384 pixels, patches of 14).
+///
+/// Shapes: each image `[channels, size, size]` flattened -> `[images * grid * grid, channels * patch * patch]`
+/// flattened, `grid = size / patch`; patches in reading order, inside a patch channel, row, column.
+pub fn unfold_patches(images: &[&[f32]], channels: usize, size: usize, patch: usize) -> Vec<f32> {
+    let grid = size / patch;
+    let row_len = channels * patch * patch;
+    let mut rows = vec![0.0; images.len() * grid * grid * row_len];
+    if rows.is_empty() {
+        return rows;
+    }
+    rows.par_chunks_mut(grid * grid * row_len).zip(images).for_each(|(rows, image)| {
+        for (index, row) in rows.chunks_mut(row_len).enumerate() {
+            let (top, left) = (index / grid * patch, index % grid * patch);
+            // One run of `patch` pixels for every channel and line.
+            for (run, target) in row.chunks_mut(patch).enumerate() {
+                let (channel, line) = (run / patch, run % patch);
+                let start = (channel * size + top + line) * size + left;
+                if let Some(source) = image.get(start..start + patch) {
+                    target.copy_from_slice(source);
+                }
+            }
+        }
+    });
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_are_in_reading_order_and_the_rest_is_left_out() {
+        // Two channels of 5 x 5, patches of 2: the last row and column belong to no patch.
+        let image: Vec<f32> = (0..50u8).map(f32::from).collect();
+        let rows = unfold_patches(&[&image, &image], 2, 5, 2);
+        assert_eq!(rows.len(), 2 * 4 * 8);
+        assert_eq!(rows[..8], [0., 1., 5., 6., 25., 26., 30., 31.]);
+        assert_eq!(rows[8..16], [2., 3., 7., 8., 27., 28., 32., 33.]);
+        assert_eq!(rows[24..32], [12., 13., 17., 18., 37., 38., 42., 43.]);
+        assert_eq!(rows[32..], rows[..32]);
+        assert!(unfold_patches(&[], 3, 4, 2).is_empty());
+    }
+}

@@ -1,0 +1,134 @@
+use std::collections::HashMap;
+
+use super::*;
+
+/// A model that sees which colours and shapes are in a picture and nothing of how they belong together: the
+/// bag-of-words behaviour for which CLIP is known, in its purest form.
+struct BagOfWords {
+    seen: HashMap<Vec<u8>, Vec<Thing>>,
+}
+
+impl BagOfWords {
+    fn of(questions: &[Question]) -> Self {
+        let seen = questions.iter().map(|q| (q.scene.render(SIDE).into_raw(), q.scene.things().collect())).collect();
+        Self { seen }
+    }
+
+    fn images(&self, pictures: &[RgbImage]) -> Vec<Vec<f32>> {
+        pictures
+            .iter()
+            .map(|picture| {
+                let things = &self.seen[picture.as_raw()];
+                unit(|word| things.iter().any(|thing| thing.colour.name() == word || thing.shape.name() == word))
+            })
+            .collect()
+    }
+}
+
+fn texts(texts: &[String]) -> Vec<Vec<f32>> {
+    let says = |text: &str, word: &str| {
+        text.split(' ').any(|other| [word, &format!("{word}s"), &format!("{word}es")].contains(&other))
+    };
+    texts.iter().map(|text| unit(|word| says(text, word))).collect()
+}
+
+fn unit(holds: impl Fn(&str) -> bool) -> Vec<f32> {
+    let words = Colour::ALL.iter().map(|c| c.name()).chain(Shape::ALL.iter().map(|s| s.name()));
+    let vector: Vec<f32> = words.map(|word| if holds(word) { 1.0 } else { 0.0 }).collect();
+    let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-6);
+    vector.into_iter().map(|v| v / length).collect()
+}
+
+fn asked(kind: Kind) -> Accuracy {
+    let questions = questions(kind, 3, 120);
+    let model = BagOfWords::of(&questions);
+    choice_accuracy(&questions, &|pictures| Ok(model.images(pictures)), &|words| Ok(texts(words))).unwrap()
+}
+
+#[test]
+fn a_bag_of_words_sees_shapes_and_colours_and_nothing_else() {
+    for kind in [Kind::Shape, Kind::Colour] {
+        let accuracy = asked(kind);
+        assert_eq!((accuracy.right, accuracy.of), (120, 120), "{kind:?}");
+        assert!((accuracy.chance - 0.125).abs() < 1e-4);
+    }
+    // All choices hold the same words: the first of equals is taken, and the order of the choices tells nothing.
+    for (kind, chance) in [(Kind::Counting, 0.25), (Kind::LeftRight, 0.5), (Kind::Binding, 0.5)] {
+        let accuracy = asked(kind);
+        assert!((accuracy.chance - chance).abs() < 1e-4, "{kind:?}");
+        assert!((accuracy.value() - chance).abs() < 0.12, "{kind:?}: {}", accuracy.value());
+    }
+    assert!((asked(Kind::Negation).value() - 0.5).abs() < 1e-4, "every other scene holds the shape");
+}
+
+#[test]
+fn search_by_a_bag_of_words_finds_single_objects() {
+    let gallery: Vec<Question> =
+        questions(Kind::Gallery, 3, SCENES).into_iter().filter(|q| q.scene.objects.len() == 1).collect();
+    let model = BagOfWords::of(&gallery);
+    let accuracy =
+        search_accuracy(&gallery, &|pictures| Ok(model.images(pictures)), &|words| Ok(texts(words))).unwrap();
+    assert_eq!(accuracy.right, accuracy.of);
+    assert!(accuracy.of > 45 && accuracy.chance < 0.05, "{accuracy:?}");
+}
+
+#[test]
+fn answers_are_true_of_their_scenes() {
+    for index in 0..80 {
+        let count = question(Kind::Counting, 1, index);
+        assert_eq!(count.scene.objects.len(), count.answer + 1);
+        let binding = question(Kind::Binding, 1, index);
+        assert!(binding.scene.things().all(|thing| binding.choices[binding.answer].contains(&thing.to_string())));
+        assert!(binding.scene.things().all(|thing| !binding.choices[1 - binding.answer].contains(&thing.to_string())));
+        let side = question(Kind::LeftRight, 1, index);
+        let subject = side.scene.objects[0].thing.to_string();
+        let words = side.scene.relation().unwrap().words();
+        assert!(side.choices[side.answer].contains(&format!("{subject} {words}")));
+        let negation = question(Kind::Negation, 1, index);
+        let asked = Shape::ALL.into_iter().find(|shape| negation.choices[0].ends_with(shape.name())).unwrap();
+        assert_eq!(negation.answer == 0, negation.scene.things().any(|thing| thing.shape == asked));
+    }
+}
+
+#[test]
+fn kinds_and_seeds_have_scenes_of_their_own() {
+    let mut seeds = Vec::new();
+    for kind in Kind::QUESTIONS.into_iter().chain([Kind::Natural, Kind::Gallery]) {
+        for seed in 0..5 {
+            seeds.extend(questions(kind, seed, 50).iter().map(|question| question.scene.seed));
+        }
+    }
+    let all = seeds.len();
+    seeds.sort_unstable();
+    seeds.dedup();
+    assert_eq!(seeds.len(), all);
+}
+
+#[test]
+fn a_model_that_loses_items_is_refused() {
+    let questions = questions(Kind::Shape, 1, 3);
+    let failure = choice_accuracy(&questions, &|_| Ok(Vec::new()), &|words| Ok(texts(words))).unwrap_err();
+    assert_eq!(failure.to_string(), "`embed` returned 0 vectors for 3 items");
+}
+
+#[test]
+fn exports_hold_pixels_and_truth() {
+    let folder = std::env::temp_dir().join(format!("clip-aware-scenes-{}", std::process::id()));
+    export(4, 3, 32, Kind::Counting, &folder.join("png"), false).unwrap();
+    export(4, 3, 32, Kind::Counting, &folder.join("raw"), true).unwrap();
+    let truth = std::fs::read_to_string(folder.join("png/scenes.jsonl")).unwrap();
+    let raw = std::fs::read(folder.join("raw/scenes.rgb")).unwrap();
+    assert_eq!(raw.len(), 3 * 32 * 32 * 3);
+    for (index, (line, pixels)) in truth.lines().zip(raw.chunks(32 * 32 * 3)).enumerate() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let expected = question(Kind::Counting, 4, index);
+        assert_eq!(line["objects"].as_array().unwrap().len(), expected.scene.objects.len());
+        assert_eq!(line["choices"][expected.answer], json!(expected.choices[expected.answer]));
+        let right_edge = line["objects"][0]["box"][2].as_f64().unwrap();
+        assert!((right_edge - f64::from(expected.scene.objects[0].bounds(32)[2])).abs() < 1e-4);
+        assert_eq!(expected.scene.render(32).as_raw(), pixels);
+        assert_eq!(std::fs::read(folder.join("png").join(line["image"].as_str().unwrap())).unwrap()[1..4], *b"PNG");
+    }
+    assert_eq!(truth.lines().count(), 3);
+    std::fs::remove_dir_all(&folder).unwrap();
+}

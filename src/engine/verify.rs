@@ -1,0 +1,51 @@
+//! `models verify`: are these the published weights, and do they compute what was published?
+
+use std::path::Path;
+
+use super::{Engine, Watch};
+use crate::error::Result;
+use crate::models::verify::{self, FileRow, Photo, Row};
+
+/// What `models verify` found.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// Hashes and tables of tensors.
+    pub files: Vec<FileRow>,
+    /// Outputs beside published ones; empty where none were published for this model.
+    pub values: Vec<Row>,
+    /// Photos that published outputs need and that were not given.
+    pub missing_photos: Vec<Photo>,
+}
+
+impl Verified {
+    /// Nothing is wrong.
+    pub fn ok(&self) -> bool {
+        self.files.iter().all(|row| row.ok) && self.values.iter().all(|row| row.ok)
+    }
+}
+
+impl Engine {
+    /// Checks the files of a model, loads it (every tensor is checked by name and shape), and compares its outputs with
+    /// those that were published for its checkpoint. Each of `images` is known by its file name; one with
+    /// another name is taken for COCO photo 000000039769.
+    ///
+    /// # Errors
+    /// The model is not on this machine or is refused; an image cannot be read.
+    pub fn verify(&self, name: &str, images: &[String], watch: &Watch<'_>) -> Result<Verified> {
+        let files = self.model_files(name, false, watch)?;
+        let file_rows = verify::files(&files, watch.cancel)?;
+        let encoder = self.encoder(name, watch)?;
+        let mut photos = Vec::with_capacity(images.len());
+        for image in images {
+            let photo = Photo::from_path(Path::new(image)).unwrap_or(Photo::CocoCats);
+            photos.push((photo, self.read_image(image)?.1.rgb));
+        }
+        let needed = verify::photos_of(encoder.id());
+        let missing_photos = needed.into_iter().filter(|photo| !photos.iter().any(|(given, _)| given == photo));
+        Ok(Verified {
+            missing_photos: missing_photos.collect(),
+            values: verify::encoder(&encoder, &photos)?,
+            files: file_rows,
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! The database's tables. Frozen once released: a change is a new migration at the end.
+
+/// One script per format; format `n` is what the first `n` scripts make.
+pub(super) const MIGRATIONS: &[&str] = &[FORMAT_1];
+
+const FORMAT_1: &str = "
+-- Folders that were asked for, with what the last complete or interrupted run found.
+CREATE TABLE folder (
+    id INTEGER PRIMARY KEY,
+    path BLOB NOT NULL UNIQUE,
+    last_run_at INTEGER,
+    last_seconds REAL,
+    last_found INTEGER,
+    last_complete INTEGER
+);
+
+-- A picture by the BLAKE3 of its bytes; copies share one row.
+CREATE TABLE content (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    hash BLOB NOT NULL UNIQUE,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    format TEXT NOT NULL,
+    taken_at INTEGER,
+    -- Difference hash; 64 bits as a signed integer.
+    look INTEGER NOT NULL
+);
+
+-- A file: either a picture or the reason why not. Which folder it belongs to follows from its path, so nested folders
+-- share their rows. AUTOINCREMENT: an id tells whether a row is older than a scan.
+CREATE TABLE file (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    path BLOB NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    content_id INTEGER REFERENCES content(id),
+    reason TEXT,
+    decoder TEXT,
+    CHECK ((content_id IS NULL) <> (reason IS NULL))
+);
+CREATE INDEX file_content ON file(content_id) WHERE content_id IS NOT NULL;
+
+-- Vectors of one model in one precision with one preprocessing: never compared with another set's.
+-- epoch grows whenever rows are changed or removed; additions show in the vectors' ids. token: tells a vector file of
+-- another, deleted database apart.
+CREATE TABLE vector_set (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    model TEXT NOT NULL,
+    revision TEXT NOT NULL,
+    precision TEXT NOT NULL,
+    dim INTEGER NOT NULL,
+    preprocessing TEXT NOT NULL,
+    epoch INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    token INTEGER NOT NULL DEFAULT (random()),
+    null_fingerprint TEXT,
+    null_vectors BLOB,
+    UNIQUE (model, revision, precision, dim, preprocessing)
+);
+
+-- vector: little-endian f16 [dim], unit length. mean, spread: of its cosines over the set's null texts.
+CREATE TABLE vector (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    set_id INTEGER NOT NULL REFERENCES vector_set(id) ON DELETE CASCADE,
+    content_id INTEGER NOT NULL REFERENCES content(id),
+    mean REAL NOT NULL,
+    spread REAL NOT NULL,
+    vector BLOB NOT NULL,
+    UNIQUE (set_id, content_id)
+);
+CREATE INDEX vector_arrival ON vector(set_id, id);
+";

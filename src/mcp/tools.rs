@@ -1,0 +1,196 @@
+//! The table of tools. A new tool is one function here, one line in [`all`], and its text in `answer`.
+
+use std::fmt::{Debug, Formatter};
+use std::sync::Arc;
+
+use rmcp::model::{JsonObject, Tool, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::{self, Answer};
+use super::schema;
+use super::work::Lane;
+use crate::engine::{Engine, Watch};
+use crate::error::{Error, Result};
+use crate::wire;
+
+/// All tools, in the order in which they are listed.
+pub(super) fn all() -> Vec<Entry> {
+    vec![clip_search(), classify_image(), index_folder()]
+}
+
+fn clip_search() -> Entry {
+    Entry::new("clip_search", "Search images by words or example")
+        .describe(
+            "Finds images in indexed folders by what they show: words (\"a red car in snow\"), an example image, or both. \
+             Call index_folder first. Ranks by relevance 0 to 1; no result means nothing fits. Not for counting objects, \
+             left/right, reading text or telling individuals apart: CLIP cannot; open the best hits instead. To label \
+             known images use classify_image.",
+        )
+        .read_only()
+        .runs(Lane::Short, wire::search, answer::search)
+}
+
+fn classify_image() -> Entry {
+    Entry::new("classify_image", "Sort images into labels")
+        .describe(
+            "Says which of your labels fits each image, with probabilities and \"none of these\". Good for kinds of things, \
+             scenes and styles. Not for counts, positions, text, or fine species and models. To find images among many \
+             use clip_search.",
+        )
+        .read_only()
+        .runs(Lane::Short, wire::classify, answer::classification)
+}
+
+fn index_folder() -> Entry {
+    Entry::new("index_folder", "Index a folder of images")
+        .describe(
+            "Prepares a folder, with its subfolders, for clip_search. Only new and changed images cost time, so call it \
+             again whenever files may have changed. The first run embeds every image: seconds to minutes, with progress; \
+             cancelling keeps what is done. Images are only read.",
+        )
+        .writes_index()
+        .runs(Lane::Long, wire::index, answer::index_run)
+}
+
+/// A tool: how it is listed and what it does.
+pub(super) struct Entry {
+    /// As `tools/list` gives it.
+    pub(super) tool: Tool,
+    /// Which queue its calls wait in.
+    pub(super) lane: Lane,
+    run: Box<Run>,
+}
+
+type Run = dyn Fn(&Engine, JsonObject, &Watch<'_>) -> Result<Answer> + Send + Sync;
+
+impl Entry {
+    pub(super) fn new(name: &'static str, title: &'static str) -> Self {
+        let tool = Tool::new_with_raw(name, None, JsonObject::new()).with_title(title);
+        let run = move |_: &Engine, _: JsonObject, _: &Watch<'_>| {
+            Err(Error::Argument { name: "name", reason: format!("of tool {name} has no implementation") })
+        };
+        Self { tool, lane: Lane::Short, run: Box::new(run) }
+    }
+
+    /// When to use it, and when not.
+    pub(super) fn describe(mut self, description: &'static str) -> Self {
+        self.tool.description = Some(description.into());
+        self
+    }
+
+    /// It changes nothing.
+    pub(super) fn read_only(self) -> Self {
+        self.annotate(true)
+    }
+
+    /// It changes the index, and nothing else.
+    fn writes_index(self) -> Self {
+        self.annotate(false)
+    }
+
+    fn annotate(mut self, read_only: bool) -> Self {
+        let hints = ToolAnnotations::new().read_only(read_only).destructive(false).idempotent(true).open_world(false);
+        self.tool.annotations = Some(hints);
+        self
+    }
+
+    /// What it does and how the result reads; the schemas come from the types.
+    pub(super) fn runs<A, R>(
+        mut self,
+        lane: Lane,
+        run: impl Fn(&Engine, &A, &Watch<'_>) -> Result<R> + Send + Sync + 'static,
+        present: impl Fn(&Engine, &A, &R) -> Answer + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: DeserializeOwned + JsonSchema + 'static,
+        R: Serialize + JsonSchema + 'static,
+    {
+        self.tool.input_schema = Arc::new(schema::input::<A>());
+        self.tool.output_schema = Some(Arc::new(schema::output::<R>()));
+        self.lane = lane;
+        self.run = Box::new(move |engine, arguments, watch| {
+            let arguments: A = serde_json::from_value(arguments.into())
+                .map_err(|error| Error::Argument { name: "arguments", reason: format!("cannot be read: {error}") })?;
+            let response = run(engine, &arguments, watch)?;
+            Ok(present(engine, &arguments, &response).with_structured(&response))
+        });
+        self
+    }
+
+    /// Runs a call whose arguments fit the schema.
+    ///
+    /// # Errors
+    /// What the use case says.
+    pub(super) fn run(&self, engine: &Engine, arguments: JsonObject, watch: &Watch<'_>) -> Result<Answer> {
+        (self.run)(engine, arguments, watch)
+    }
+}
+
+impl Debug for Entry {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Entry").field("tool", &self.tool.name).field("lane", &self.lane).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::arguments::KEYWORDS;
+    use serde_json::Value;
+
+    /// Nine tools may take 4,000 tokens together (design); these come first and should leave more than their share. A
+    /// token of such JSON is some four bytes.
+    const BYTES_PER_TOOL: usize = 400 * 4;
+
+    #[test]
+    fn the_definitions_keep_to_their_token_budget() {
+        let tools = all();
+        let bytes: usize = tools.iter().map(|entry| serde_json::to_string(&entry.tool).unwrap().len()).sum();
+        assert!(bytes <= tools.len() * BYTES_PER_TOOL, "{} tools take {bytes} bytes", tools.len());
+    }
+
+    #[test]
+    fn every_tool_is_complete() {
+        for Entry { tool, .. } in all() {
+            let name = &tool.name;
+            assert!(name.len() <= 64 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(tool.title.is_some(), "{name} has no title");
+            let description = tool.description.as_deref().unwrap();
+            assert!((100..1024).contains(&description.len()), "{name}: {}", description.len());
+            let hints = tool.annotations.unwrap();
+            assert_eq!(hints.read_only_hint, Some(name != "index_folder"), "{name}");
+            for hint in [hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint] {
+                assert!(hint.is_some(), "{name}");
+            }
+            assert_eq!(tool.input_schema.get("additionalProperties"), Some(&Value::Bool(false)), "{name}");
+            assert_eq!(tool.output_schema.unwrap().get("type"), Some(&"object".into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_validator_knows_every_keyword_of_the_input_schemas() {
+        fn check(schema: &JsonObject) {
+            for keyword in schema.keys() {
+                assert!(KEYWORDS.contains(&keyword.as_str()), "`{keyword}` in {schema:?}");
+            }
+            let properties =
+                schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(_, inner)| inner);
+            for inner in properties.chain(schema.get("items")).filter_map(Value::as_object) {
+                check(inner);
+            }
+        }
+        for entry in all() {
+            check(&entry.tool.input_schema);
+        }
+    }
+
+    #[test]
+    fn no_schema_has_a_reference() {
+        for entry in all() {
+            let text = serde_json::to_string(&entry.tool).unwrap();
+            assert!(!text.contains("$ref") && !text.contains("$defs"), "{text}");
+        }
+    }
+}

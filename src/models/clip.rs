@@ -1,0 +1,184 @@
+//! CLIP of any size: `OpenAI`'s, and `OpenCLIP`'s ports to the same layout.
+//!
+//! Source: Radford et al. 2021; transformers 5.23, `modeling_clip.py`. Names are the checkpoint's, typos included.
+
+use candle_core::Tensor;
+
+use super::config::{ClipConfig, Pooling, TextConfig, VisionConfig};
+use super::reader::Reader;
+use super::transformer::{Encoder, Stages};
+use crate::compute::{Backend, Embedding, LayerNorm, Linear, Mask, unfold_patches};
+use crate::error::{Error, Result};
+
+/// Both towers and their projections.
+#[derive(Debug)]
+pub(super) struct ClipModel {
+    text_model: TextTransformer,
+    vision_model: VisionTransformer,
+    visual_projection: Linear,
+    text_projection: Linear,
+    /// As in the checkpoint; the scale of the scores is its exponential.
+    pub logit_scale: f32,
+    pooling: Pooling,
+}
+
+impl ClipModel {
+    pub fn new(reader: &Reader<'_>, config: &ClipConfig) -> Result<Self> {
+        let dim = config.projection_dim;
+        let (text, vision) = rayon::join(
+            || TextTransformer::new(&reader.at("text_model"), &config.text, Mask::Causal),
+            || VisionTransformer::new(&reader.at("vision_model"), &config.vision),
+        );
+        Ok(Self {
+            text_model: text?,
+            vision_model: vision?,
+            visual_projection: reader.linear_no_bias("visual_projection", dim, config.vision.tower.hidden_size)?,
+            text_projection: reader.linear_no_bias("text_projection", dim, config.text.tower.hidden_size)?,
+            logit_scale: reader.scalar("logit_scale")?,
+            pooling: config.pooling,
+        })
+    }
+
+    /// Shapes: each `[3, size, size]` flattened -> `[batch, dim]`, not normalised.
+    pub fn image_features(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
+        let pooled = self.vision_model.forward(images, backend, stages)?; // [batch, hidden]
+        let projected = self.visual_projection.forward(&pooled)?; // [batch, dim]
+        stages.note(|| "projected".to_owned(), &projected);
+        Ok(projected)
+    }
+
+    /// Texts of any lengths: what comes after a text's end cannot be seen from the position that is pooled, so they are
+    /// padded to the longest of the batch only, with any id.
+    ///
+    /// Shape: -> `[batch, dim]`, not normalised.
+    pub fn text_features(&self, texts: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
+        let len = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(texts.len() * len);
+        for text in texts {
+            ids.extend_from_slice(text);
+            ids.resize(ids.len() + len - text.len(), 0);
+        }
+        let hidden = self.text_model.forward(&ids, texts.len(), stages)?; // [batch, len, hidden]
+        let at: Vec<u32> = texts.iter().enumerate().map(|(i, ids)| (i * len + self.pooled(ids)) as u32).collect();
+        let pooled = || {
+            let rows = hidden.flatten_to(1)?; // [batch * len, hidden]
+            rows.index_select(&Tensor::new(at, rows.device())?, 0) // [batch, hidden]
+        };
+        let pooled = pooled().map_err(Error::tensor("text pooling"))?;
+        stages.note(|| "pooled".to_owned(), &pooled);
+        let projected = self.text_projection.forward(&pooled)?; // [batch, dim]
+        stages.note(|| "projected".to_owned(), &projected);
+        Ok(projected)
+    }
+
+    /// The position that stands for the whole text; the first one, as the reference does, when there is no such id.
+    fn pooled(&self, ids: &[u32]) -> usize {
+        match self.pooling {
+            Pooling::First(eos) => ids.iter().position(|&id| id == eos).unwrap_or(0),
+            Pooling::HighestId => {
+                let highest = ids.iter().max();
+                ids.iter().position(|id| Some(id) == highest).unwrap_or(0)
+            }
+        }
+    }
+}
+
+/// Token and position embeddings, the layers, and a last normalisation; `SigLIP`'s too.
+#[derive(Debug)]
+pub(super) struct TextTransformer {
+    token_embedding: Embedding,
+    position_embedding: Embedding,
+    encoder: Encoder,
+    final_layer_norm: LayerNorm,
+}
+
+impl TextTransformer {
+    pub fn new(reader: &Reader<'_>, config: &TextConfig, mask: Mask) -> Result<Self> {
+        let (size, embeddings) = (config.tower.hidden_size, reader.at("embeddings"));
+        Ok(Self {
+            token_embedding: embeddings.embedding("token_embedding", config.vocab_size, size)?,
+            position_embedding: embeddings.embedding("position_embedding", config.max_position_embeddings, size)?,
+            encoder: Encoder::new(&reader.at("encoder"), &config.tower, mask)?,
+            final_layer_norm: reader.layer_norm("final_layer_norm", size, config.tower.layer_norm_eps)?,
+        })
+    }
+
+    /// Shapes: `[batch, len]` flattened -> `[batch, len, hidden]`.
+    pub fn forward(&self, ids: &[u32], batch: usize, stages: &mut Stages) -> Result<Tensor> {
+        let tokens = self.token_embedding.lookup(ids, batch)?; // [batch, len, hidden]
+        let positions = self.position_embedding.first(ids.len() / batch.max(1))?; // [len, hidden]
+        let x = tokens.broadcast_add(&positions).map_err(Error::tensor("text embeddings"))?; // [batch, len, hidden]
+        stages.note(|| "embeddings".to_owned(), &x);
+        let x = self.final_layer_norm.forward(&self.encoder.forward(x, stages)?)?; // [batch, len, hidden]
+        stages.note(|| "final_layer_norm".to_owned(), &x);
+        Ok(x)
+    }
+}
+
+#[derive(Debug)]
+struct VisionTransformer {
+    /// The convolution `patch_embedding` as a matrix product.
+    patch_embedding: Linear,
+    /// `[1, 1, hidden]`
+    class_embedding: Tensor,
+    position_embedding: Embedding,
+    pre_layrnorm: LayerNorm,
+    encoder: Encoder,
+    post_layernorm: LayerNorm,
+    config: VisionConfig,
+}
+
+impl VisionTransformer {
+    fn new(reader: &Reader<'_>, config: &VisionConfig) -> Result<Self> {
+        let (size, eps) = (config.tower.hidden_size, config.tower.layer_norm_eps);
+        let embeddings = reader.at("embeddings");
+        let class_embedding = embeddings.values("class_embedding", &[size])?;
+        let class_shape = [1, 1, class_embedding.len()];
+        Ok(Self {
+            patch_embedding: patch_embedding(&embeddings, config, false)?,
+            class_embedding: crate::compute::tensor(class_embedding, &class_shape, reader.backend())?,
+            position_embedding: embeddings.embedding("position_embedding", config.num_patches() + 1, size)?,
+            pre_layrnorm: reader.layer_norm("pre_layrnorm", size, eps)?,
+            encoder: Encoder::new(&reader.at("encoder"), &config.tower, Mask::Full)?,
+            post_layernorm: reader.layer_norm("post_layernorm", size, eps)?,
+            config: config.clone(),
+        })
+    }
+
+    /// Shapes: each `[3, size, size]` flattened -> `[batch, hidden]`.
+    fn forward(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
+        let patches = self.patch_embedding.forward(&patches(images, &self.config, backend)?)?; // [batch, patches, hidden]
+        let positions = self.position_embedding.first(self.position_embedding.rows())?; // [patches + 1, hidden]
+        let embed = || {
+            let (batch, _, hidden) = patches.dims3()?;
+            let class = self.class_embedding.broadcast_as((batch, 1, hidden))?;
+            Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&positions) // [batch, patches + 1, hidden]
+        };
+        let x = embed().map_err(Error::tensor("image embeddings"))?;
+        stages.note(|| "embeddings".to_owned(), &x);
+        let x = self.pre_layrnorm.forward(&x)?;
+        stages.note(|| "pre_layrnorm".to_owned(), &x);
+        let x = self.encoder.forward(x, stages)?;
+        // Only the class token is pooled, so only it is normalised.
+        let class = x.narrow(1, 0, 1).and_then(|x| x.squeeze(1)).map_err(Error::tensor("image pooling"))?;
+        let pooled = self.post_layernorm.forward(&class)?; // [batch, hidden]
+        stages.note(|| "pooled".to_owned(), &pooled);
+        Ok(pooled)
+    }
+}
+
+/// The convolution `patch_embedding`, whose stride is its kernel, as a linear layer over [`unfold_patches`].
+pub(super) fn patch_embedding(embeddings: &Reader<'_>, config: &VisionConfig, bias: bool) -> Result<Linear> {
+    let (hidden, patch) = (config.tower.hidden_size, config.patch_size);
+    let convolution = embeddings.at("patch_embedding");
+    let weight = convolution.values("weight", &[hidden, config.num_channels, patch, patch])?;
+    let bias = if bias { Some(convolution.values("bias", &[hidden])?) } else { None };
+    convolution.linear_from(hidden, config.num_channels * patch * patch, weight, bias)
+}
+
+/// Shape: each `[3, size, size]` flattened -> `[batch, patches, 3 * patch * patch]`.
+pub(super) fn patches(images: &[&[f32]], config: &VisionConfig, backend: &Backend) -> Result<Tensor> {
+    let (channels, patch) = (config.num_channels, config.patch_size);
+    let rows = unfold_patches(images, channels, config.image_size, patch);
+    crate::compute::tensor(rows, &[images.len(), config.num_patches(), channels * patch * patch], backend)
+}

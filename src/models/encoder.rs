@@ -1,0 +1,94 @@
+//! A loaded image-text encoder: the towers and the image pipeline in front of them.
+
+use super::{ModelFiles, Scoring, Towers};
+use crate::compute::Backend;
+use crate::error::{Error, Result};
+use crate::pixels::Preprocessor;
+
+/// A loaded image-text encoder of any supported architecture.
+#[derive(Debug)]
+pub struct Encoder {
+    id: String,
+    revision: String,
+    towers: Towers,
+    preprocessor: Preprocessor,
+}
+
+/// Published files have under 1 KB.
+const MAX_PREPROCESSOR_BYTES: u64 = 1 << 20;
+
+impl Encoder {
+    /// Checks every expected tensor by name and shape, then builds both towers.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] lists what is missing or has another shape; [`Error::ModelFile`] for a broken or unknown config,
+    /// and for an image pipeline whose output the model does not take.
+    pub fn load(files: &ModelFiles, backend: &Backend) -> Result<Self> {
+        let json = files.preprocessor.read_text(MAX_PREPROCESSOR_BYTES, &files.id)?;
+        let preprocessor = Preprocessor::from_json(&json, &files.id)?;
+        let towers = Towers::load(files, backend)?;
+        let (size, (height, width)) = (towers.image_size(), preprocessor.size());
+        if (height, width) != (size, size) {
+            return Err(Error::ModelFile {
+                model: files.id.clone(),
+                file: files.preprocessor.name(),
+                reason: format!("makes images of {width} x {height} pixels, the model takes {size} x {size}"),
+            });
+        }
+        Ok(Self { id: files.id.clone(), revision: files.revision.clone(), towers, preprocessor })
+    }
+
+    /// As in [`ModelFiles::id`].
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// As in [`ModelFiles::revision`].
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// What the model runs on.
+    pub fn backend(&self) -> &Backend {
+        self.towers.backend()
+    }
+
+    /// Length of the vectors.
+    pub fn dim(&self) -> usize {
+        self.towers.dim()
+    }
+
+    /// The input pipeline for images.
+    pub fn preprocessor(&self) -> &Preprocessor {
+        &self.preprocessor
+    }
+
+    /// Softmax or sigmoid, with the checkpoint's own scale.
+    pub fn scoring(&self) -> Scoring {
+        self.towers.scoring()
+    }
+
+    /// Embeds preprocessed images. Shapes: each `[3, h, w]` flattened -> each `[dim]`, unit length.
+    ///
+    /// # Errors
+    /// An image has another size or numbers that are not finite; a tensor operation failed.
+    pub fn encode_images(&self, pixels: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+        self.towers.encode_images(pixels)
+    }
+
+    /// Embeds texts, truncated at the context length as the reference does. Shape: each `[dim]`, unit length.
+    ///
+    /// # Errors
+    /// A text cannot be tokenized, or a tensor operation failed.
+    pub fn encode_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        self.towers.encode_texts(texts)
+    }
+
+    /// Number of tokens of a text, begin and end tokens included, before truncation; and the context length.
+    ///
+    /// # Errors
+    /// The text cannot be tokenized.
+    pub fn token_count(&self, text: &str) -> Result<(usize, usize)> {
+        Ok((self.towers.tokenize(text)?.full_len, self.towers.context_length()))
+    }
+}

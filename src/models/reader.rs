@@ -1,0 +1,176 @@
+//! Layers from a checkpoint, with every name and shape checked before the first one is built.
+
+use std::sync::Mutex;
+
+use super::checkpoint::Checkpoint;
+use crate::compute::{Backend, Embedding, LayerNorm, Linear};
+use crate::error::{Error, Result};
+
+/// Builds a model from a checkpoint. `build` runs twice: the first run only notes which tensors it asks for, so that all
+/// that are missing or wrong are reported together, before anything is copied.
+///
+/// # Errors
+/// [`Error::Tensors`] with every missing or wrong tensor; what `build` returns.
+pub(super) fn load<T>(
+    checkpoint: &Checkpoint,
+    backend: &Backend,
+    model: &str,
+    build: impl Fn(&Reader<'_>) -> Result<T>,
+) -> Result<T> {
+    let notes = Mutex::new(Notes::default());
+    build(&Reader { checkpoint, backend: &Backend::cpu(), model, notes: Some(&notes), prefix: String::new() })?;
+    let mut notes = notes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !notes.missing.is_empty() || !notes.wrong.is_empty() {
+        // Layers are looked at in parallel.
+        notes.missing.sort_unstable();
+        notes.wrong.sort_unstable();
+        return Err(Error::Tensors { model: model.to_owned(), missing: notes.missing, wrong: notes.wrong });
+    }
+    build(&Reader { checkpoint, backend, model, notes: None, prefix: String::new() })
+}
+
+#[derive(Default)]
+struct Notes {
+    missing: Vec<String>,
+    wrong: Vec<String>,
+}
+
+/// A place in a checkpoint; while it takes notes, the layers that it gives are empty.
+pub(super) struct Reader<'a> {
+    checkpoint: &'a Checkpoint,
+    backend: &'a Backend,
+    model: &'a str,
+    notes: Option<&'a Mutex<Notes>>,
+    prefix: String,
+}
+
+impl<'a> Reader<'a> {
+    /// The place below this one, as in `text_model.encoder`.
+    pub fn at(&self, name: impl std::fmt::Display) -> Reader<'a> {
+        Reader { prefix: self.full_name(&name), ..*self }
+    }
+
+    /// Name as in the file.
+    fn full_name(&self, name: &impl std::fmt::Display) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// `name.weight` and `name.bias`.
+    pub fn linear(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
+        let layer = self.at(name);
+        let weight = layer.values("weight", &[outputs, inputs])?;
+        let bias = layer.values("bias", &[outputs])?;
+        self.linear_from(outputs, inputs, weight, Some(bias))
+    }
+
+    /// `name.weight` alone.
+    pub fn linear_no_bias(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
+        let weight = self.at(name).values("weight", &[outputs, inputs])?;
+        self.linear_from(outputs, inputs, weight, None)
+    }
+
+    /// A layer from values that have been read; empty while notes are taken.
+    pub fn linear_from(
+        &self,
+        outputs: usize,
+        inputs: usize,
+        weight: Vec<f32>,
+        bias: Option<Vec<f32>>,
+    ) -> Result<Linear> {
+        if self.notes.is_some() {
+            return Linear::new(0, 0, Vec::new(), None, self.backend);
+        }
+        Linear::new(outputs, inputs, weight, bias, self.backend)
+    }
+
+    /// The query, key and value projections of an attention as one layer; the queries scaled by
+    /// `1 / sqrt(head size)`, which the attention would do to every score.
+    pub fn qkv(&self, hidden: usize, heads: usize) -> Result<Linear> {
+        let mut weight = self.room_for(3 * hidden * hidden);
+        let mut bias = self.room_for(3 * hidden);
+        for name in ["q_proj", "k_proj", "v_proj"] {
+            let layer = self.at(name);
+            layer.append("weight", &[hidden, hidden], &mut weight)?;
+            layer.append("bias", &[hidden], &mut bias)?;
+            if name == "q_proj" {
+                let scale = head_scale(hidden, heads);
+                weight.iter_mut().chain(&mut bias).for_each(|value| *value *= scale);
+            }
+        }
+        self.linear_from(3 * hidden, hidden, weight, Some(bias))
+    }
+
+    /// `name.weight` and `name.bias` of a layer normalisation.
+    pub fn layer_norm(&self, name: &str, size: usize, eps: f32) -> Result<LayerNorm> {
+        let layer = self.at(name);
+        LayerNorm::new(layer.values("weight", &[size])?, layer.values("bias", &[size])?, eps, self.backend)
+    }
+
+    /// `name.weight` of a table.
+    pub fn embedding(&self, name: &str, rows: usize, size: usize) -> Result<Embedding> {
+        let weight = self.at(name).values("weight", &[rows, size])?;
+        if self.notes.is_some() {
+            return Embedding::new(0, 0, Vec::new(), self.backend);
+        }
+        Embedding::new(rows, size, weight, self.backend)
+    }
+
+    /// One number, whether the file gives it the shape `[]` or `[1]`.
+    pub fn scalar(&self, name: &str) -> Result<f32> {
+        let shape: &[usize] = match self.checkpoint.get(&self.full_name(&name)) {
+            Some(entry) if entry.shape == [1] => &[1],
+            _ => &[],
+        };
+        Ok(self.values(name, shape)?.first().copied().unwrap_or(0.0))
+    }
+
+    /// A tensor's values; none while notes are taken.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let mut values = self.room_for(shape.iter().product());
+        self.append(name, shape, &mut values)?;
+        Ok(values)
+    }
+
+    fn room_for(&self, len: usize) -> Vec<f32> {
+        Vec::with_capacity(if self.notes.is_some() { 0 } else { len })
+    }
+
+    fn append(&self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<()> {
+        let full_name = self.full_name(&name);
+        let entry = self.checkpoint.get(&full_name);
+        let wrong = entry.and_then(|entry| {
+            if entry.shape != shape {
+                return Some(format!("{full_name}: found {:?}, expected {shape:?}", entry.shape));
+            }
+            entry.not_a_float().map(|format| format!("{full_name}: found numbers of format {format}, expected floats"))
+        });
+        match (entry, wrong) {
+            (Some(entry), None) if self.notes.is_none() => {
+                self.checkpoint.append(&full_name, entry, values).map_err(Error::tensor("checkpoint"))
+            }
+            (Some(_), None) => Ok(()),
+            (entry, wrong) => self.note(entry.is_none().then_some(full_name), wrong),
+        }
+    }
+
+    fn note(&self, missing: Option<String>, wrong: Option<String>) -> Result<()> {
+        let Some(notes) = self.notes else {
+            let (missing, wrong) = (missing.into_iter().collect(), wrong.into_iter().collect());
+            return Err(Error::Tensors { model: self.model.to_owned(), missing, wrong });
+        };
+        let mut notes = notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        notes.missing.extend(missing);
+        notes.wrong.extend(wrong);
+        Ok(())
+    }
+
+    /// Where the layers go.
+    pub fn backend(&self) -> &Backend {
+        self.backend
+    }
+}
+
+/// `1 / sqrt(head size)`.
+pub(super) fn head_scale(hidden: usize, heads: usize) -> f32 {
+    ((hidden / heads.max(1)) as f32).powf(-0.5)
+}

@@ -1,0 +1,180 @@
+//! Which files make a model: the Hugging Face layout of an image-text encoder.
+
+use std::path::Path;
+
+use crate::models::{Blob, ModelFiles};
+
+/// Index of sharded weights.
+pub(super) const SHARD_INDEX: &str = "model.safetensors.index.json";
+
+/// One part of a model and the ways it may be stored, the preferred one first.
+struct Part {
+    /// Each way is one or more files that belong together.
+    ways: &'static [&'static [&'static str]],
+}
+
+const CONFIG: Part = Part { ways: &[&["config.json"]] };
+const PREPROCESSOR: Part = Part { ways: &[&["preprocessor_config.json"], &["processor_config.json"]] };
+const TOKENIZER: Part = Part { ways: &[&["tokenizer.json"], &["vocab.json", "merges.txt"]] };
+/// `pytorch_model.bin` comes last: it holds the same tensors, is slower to open and cannot be memory-mapped as it is.
+const WEIGHTS: Part = Part { ways: &[&["model.safetensors"], &[SHARD_INDEX], &["pytorch_model.bin"]] };
+
+impl Part {
+    /// The first way whose files are all there, else a line that names what would do.
+    fn choose(&self, has: &dyn Fn(&str) -> bool) -> Result<&'static [&'static str], String> {
+        let found = self.ways.iter().find(|way| way.iter().all(|file| has(file)));
+        found.copied().ok_or_else(|| match self.ways.split_first() {
+            Some((first, [])) => first.join(" with "),
+            Some((first, others)) => {
+                let others: Vec<String> = others.iter().map(|way| way.join(" with ")).collect();
+                format!("{} (or {})", first.join(" with "), others.join(", or "))
+            }
+            None => String::new(),
+        })
+    }
+}
+
+/// The files of one model, by name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    /// `config.json`.
+    pub(super) config: &'static str,
+    /// `preprocessor_config.json` or `processor_config.json`.
+    pub(super) preprocessor: &'static str,
+    /// `tokenizer.json`, or `vocab.json` and `merges.txt`.
+    pub(super) tokenizer: &'static [&'static str],
+    /// The weights, or [`SHARD_INDEX`], which names them.
+    pub(super) weights: &'static str,
+}
+
+impl Layout {
+    /// Chooses among the files that are there.
+    ///
+    /// # Errors
+    /// One entry per part that is missing.
+    pub(super) fn choose(has: &dyn Fn(&str) -> bool) -> Result<Self, Vec<String>> {
+        let parts = [&CONFIG, &PREPROCESSOR, &TOKENIZER, &WEIGHTS].map(|part| part.choose(has));
+        match parts {
+            [Ok([config]), Ok([preprocessor]), Ok(tokenizer), Ok([weights])] => {
+                Ok(Self { config, preprocessor, tokenizer, weights })
+            }
+            parts => Err(parts.into_iter().filter_map(Result::err).collect()),
+        }
+    }
+
+    /// Whether the weights are several files, named in [`SHARD_INDEX`].
+    pub(super) fn is_sharded(&self) -> bool {
+        self.weights == SHARD_INDEX
+    }
+
+    /// Every file but the shards, small ones first.
+    pub(super) fn files(&self) -> Vec<&'static str> {
+        let mut files = vec![self.config, self.preprocessor];
+        files.extend(self.tokenizer);
+        files.push(self.weights);
+        files
+    }
+
+    /// The model's files in `folder`. With `vocab.json` and `merges.txt` the tokenizer is `vocab.json`; the merges lie
+    /// beside it.
+    pub(super) fn assemble(&self, folder: &Path, shards: &[String], id: &str, revision: &str) -> ModelFiles {
+        let blob = |file: &str| Blob::File(folder.join(file));
+        ModelFiles {
+            id: id.to_owned(),
+            revision: revision.to_owned(),
+            config: blob(self.config),
+            preprocessor: blob(self.preprocessor),
+            tokenizer: blob(self.tokenizer.first().unwrap_or(&"tokenizer.json")),
+            weights: match shards {
+                [] => vec![blob(self.weights)],
+                shards => shards.iter().map(|shard| blob(shard)).collect(),
+            },
+        }
+    }
+}
+
+/// The shards that an index names, sorted, each once.
+///
+/// # Errors
+/// A reason, for an index that is no JSON, has no `weight_map` of names, or names a file elsewhere than beside itself.
+pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+    let json: serde_json::Value = serde_json::from_slice(index).map_err(|e| format!("is no JSON: {e}"))?;
+    let map = json.get("weight_map").and_then(serde_json::Value::as_object).ok_or("has no `weight_map`")?;
+    let mut shards = Vec::new();
+    for (tensor, file) in map {
+        let file = file.as_str().ok_or_else(|| format!("names no file for tensor {tensor}"))?;
+        // The names come from a download: one with a slash could point anywhere.
+        let plain = file.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !file.starts_with('.');
+        if !plain || !file.ends_with(".safetensors") {
+            return Err(format!("names `{file}`, which is no .safetensors file beside it"));
+        }
+        shards.push(file.to_owned());
+    }
+    shards.sort_unstable();
+    shards.dedup();
+    if shards.is_empty() { Err("names no file".into()) } else { Ok(shards) }
+}
+
+/// What stands in for the transformers layout, when that is missing: said in the error.
+pub(super) fn instead(has: &dyn Fn(&str) -> bool) -> Option<&'static str> {
+    if has("open_clip_config.json") {
+        Some("it is in open_clip layout, which is not read yet: use a repository in transformers layout")
+    } else if has("pytorch_model.bin.index.json") {
+        Some("its weights are sharded pickles, which are not read: convert them to safetensors")
+    } else if has("adapter_config.json") {
+        Some("it is an adapter (PEFT), not a whole model: merge it into its base model")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(files: &[&str]) -> Result<Layout, Vec<String>> {
+        Layout::choose(&|file| files.contains(&file))
+    }
+
+    #[test]
+    fn safetensors_win_over_pickles_and_tokenizer_json_over_its_parts() {
+        let all = ["config.json", "preprocessor_config.json", "tokenizer.json", "vocab.json", "merges.txt"];
+        let mut files = all.to_vec();
+        files.extend(["pytorch_model.bin", "model.safetensors"]);
+        let layout = choose(&files).unwrap();
+        assert_eq!(layout.weights, "model.safetensors");
+        assert_eq!(layout.tokenizer, ["tokenizer.json"]);
+        files.retain(|f| !["model.safetensors", "tokenizer.json"].contains(f));
+        let layout = choose(&files).unwrap();
+        assert_eq!(layout.weights, "pytorch_model.bin");
+        assert_eq!(layout.tokenizer, ["vocab.json", "merges.txt"]);
+    }
+
+    #[test]
+    fn every_missing_part_is_listed_with_its_alternatives() {
+        let missing = choose(&["config.json", "vocab.json"]).unwrap_err();
+        assert_eq!(
+            missing,
+            [
+                "preprocessor_config.json (or processor_config.json)",
+                "tokenizer.json (or vocab.json with merges.txt)",
+                "model.safetensors (or model.safetensors.index.json, or pytorch_model.bin)"
+            ]
+        );
+    }
+
+    #[test]
+    fn shards_are_named_once_and_cannot_point_elsewhere() {
+        let index = br#"{"weight_map": {"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}}"#;
+        assert_eq!(shards(index).unwrap(), ["m-1.safetensors", "m-2.safetensors"]);
+        for bad in
+            ["../m.safetensors", "/etc/m.safetensors", "a/b.safetensors", ".safetensors", "m.bin", "a\\b.safetensors"]
+        {
+            let index = serde_json::json!({"weight_map": {"a": bad}}).to_string();
+            assert!(shards(index.as_bytes()).is_err(), "{bad}");
+        }
+        for bad in ["", "{}", r#"{"weight_map": {}}"#, r#"{"weight_map": {"a": 1}}"#] {
+            assert!(shards(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

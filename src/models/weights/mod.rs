@@ -1,0 +1,150 @@
+//! Where a model's files come from: the built-in starter, a folder, the hub's cache, the hub.
+//!
+//! [`locate`] looks in that order and goes to the network only where [`Source::allow_download`] says so. What it
+//! downloads is resumed where it broke off, checked against the hub's hashes, and kept in the cache that Python's
+//! `huggingface_hub` uses.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use crate::error::{Error, Result};
+use crate::models::{ModelFiles, starter};
+
+mod cache;
+mod checksum;
+mod disk;
+mod download;
+mod exchange;
+mod folder;
+mod hub;
+mod layout;
+mod name;
+mod retry;
+mod source;
+mod transfer;
+
+pub(crate) use checksum::Checksum;
+pub use retry::{Clock, Retry, WallClock};
+pub use source::{Source, Token};
+
+use cache::{Found, Shelf};
+use name::{HubName, Name};
+
+/// State of a running download, for progress bars and notifications.
+#[derive(Debug, Clone)]
+pub struct Transfer<'a> {
+    /// The file.
+    pub file: &'a str,
+    /// Bytes of the file that have arrived, resumed ones included.
+    pub done: u64,
+    /// Bytes of the file in all; 0 where the server does not tell.
+    pub total: u64,
+    /// Bytes of the whole model that have arrived, as far as they are part of this download.
+    pub all_done: u64,
+    /// Bytes of the whole model that are part of this download.
+    pub all_total: u64,
+}
+
+/// A model that was fetched.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Its files.
+    pub files: ModelFiles,
+    /// Bytes that came over the network now; 0 when all was here already.
+    pub transferred: u64,
+}
+
+/// What is on this machine of a model; for lists.
+#[derive(Debug, Clone)]
+pub enum Presence {
+    /// All files are here.
+    Here(ModelFiles),
+    /// These files are missing, all of them or some.
+    Missing(Vec<String>),
+}
+
+/// Finds the files of a model, downloading only when `source` allows it.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn locate(name: &str, source: &Source, progress: &mut dyn FnMut(Transfer<'_>)) -> Result<ModelFiles> {
+    fetch(name, source, progress, &AtomicBool::new(false)).map(|fetched| fetched.files)
+}
+
+/// Finds the files of a model and downloads what is missing, when `source` allows it, until `cancel` is set.
+///
+/// A name is `starter`, a name or alias of the registry, `owner/name[@revision]`, or a folder in Hugging Face layout. A
+/// branch (`main`, where the registry pins no commit) is resolved once; the commit is kept in the cache and used from
+/// then on, so a second call makes no request.
+///
+/// # Errors
+/// [`Error::UnknownModel`]; [`Error::Offline`] lists what is missing when downloads are off; [`Error::ModelFile`] for a
+/// folder or repository that lacks a file; [`Error::Hub`], [`Error::Checksum`], [`Error::DiskFull`], [`Error::Cancelled`].
+pub fn fetch(
+    name: &str,
+    source: &Source,
+    progress: &mut dyn FnMut(Transfer<'_>),
+    cancel: &AtomicBool,
+) -> Result<Fetched> {
+    let here = |files| Ok(Fetched { files, transferred: 0 });
+    let name = match name::resolve(name)? {
+        Name::Starter => return here(starter::starter_files()),
+        Name::Folder(path) => return here(folder::open(&path)?),
+        Name::Hub(name) => name,
+    };
+    let shelf = Shelf::new(&source.cache_dir, &name.repository);
+    match shelf.find(&name)? {
+        Found::Whole(files) => here(files),
+        Found::Missing(_) if source.may_download() => download::model(&name, source, progress, cancel),
+        Found::Missing(missing) => {
+            // Python keeps what `main` was when it fetched: without a network that commit is better than none, and it
+            // is the one that is recorded.
+            let latest = HubName { revision: "main".to_owned(), ..name.clone() };
+            match if name.pinned { shelf.find(&latest)? } else { Found::Missing(Vec::new()) } {
+                Found::Whole(files) => here(files),
+                Found::Missing(_) => Err(Error::Offline { model: name.id, missing }),
+            }
+        }
+    }
+}
+
+/// What is on this machine of a model. Never uses the network.
+///
+/// # Errors
+/// [`Error::UnknownModel`], or files that cannot be read.
+pub fn presence(name: &str, source: &Source) -> Result<Presence> {
+    let off = Source { allow_download: false, ..source.clone() };
+    match locate(name, &off, &mut |_| {}) {
+        Ok(files) => Ok(Presence::Here(files)),
+        Err(Error::Offline { missing, .. }) => Ok(Presence::Missing(missing)),
+        Err(error) => Err(error),
+    }
+}
+
+/// One further file of a model, such as its card (`README.md`): from its folder, the cache, or the hub when allowed.
+///
+/// # Errors
+/// As [`fetch`]; [`Error::NotFound`] for a file that a folder does not hold.
+pub fn file(name: &str, file: &str, source: &Source, cancel: &AtomicBool) -> Result<PathBuf> {
+    if file.is_empty()
+        || file.starts_with('.')
+        || !file.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    {
+        return Err(Error::Argument { name: "file", reason: format!("is not a plain file name: `{file}`") });
+    }
+    let name = match name::resolve(name)? {
+        Name::Starter => return Err(Error::NotFound { path: PathBuf::from("starter").join(file) }),
+        Name::Folder(folder) => {
+            let path = folder.join(file);
+            return if path.is_file() { Ok(path) } else { Err(Error::NotFound { path }) };
+        }
+        Name::Hub(name) => name,
+    };
+    let shelf = Shelf::new(&source.cache_dir, &name.repository);
+    let cached = shelf.commit(&name.revision).map(|commit| shelf.snapshot(&commit).join(file));
+    match cached.filter(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None if !source.may_download() => Err(Error::Offline { model: name.id, missing: vec![file.to_owned()] }),
+        None => download::file(&name, file, source, cancel),
+    }
+}

@@ -1,0 +1,321 @@
+//! Resizing, bit-equal to Pillow 13's `Image.resize`.
+//!
+//! Own code, since `fast_image_resize` 6.1 is not equal: it always filters the rows first and keeps fewer bits of the
+//! weights. Over the 300 photos of `../shared/photos`, squashed to 256 x 256, 84.1 % of its samples are equal, 99.96 % are
+//! within 1/255, and hard edges are up to 18/255 off.
+//!
+//! Source: Pillow, `src/libImaging/Resample.c` and `Geometry.c` (`ImagingScaleAffine`).
+
+use std::f64::consts::PI;
+use std::ops::Range;
+
+use image::RgbImage;
+
+/// Fractional bits of a weight: an 8-bit sample and two bits for the sign and for overshoot leave 22 of 32.
+const WEIGHT_BITS: u32 = 32 - 8 - 2;
+
+/// A half in fixed point: sums start from it, so that cutting the fraction off rounds.
+const HALF: i32 = 1 << (WEIGHT_BITS - 1);
+
+const CHANNELS: usize = 3;
+
+/// A resampling filter, with Pillow's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resample {
+    /// 0
+    Nearest,
+    /// 1; three lobes
+    Lanczos,
+    /// 2; a triangle
+    Bilinear,
+    /// 3; Keys' cubic with a = -0.5
+    Bicubic,
+    /// 4
+    Box,
+    /// 5
+    Hamming,
+}
+
+impl Resample {
+    /// The filter that Pillow has under this number (`PIL.Image.Resampling`).
+    pub fn from_pillow(number: u64) -> Option<Self> {
+        [Self::Nearest, Self::Lanczos, Self::Bilinear, Self::Bicubic, Self::Box, Self::Hamming]
+            .get(usize::try_from(number).ok()?)
+            .copied()
+    }
+
+    /// Half the filter's width in source pixels, at scale 1.
+    fn support(self) -> f64 {
+        match self {
+            Self::Nearest | Self::Box => 0.5,
+            Self::Bilinear | Self::Hamming => 1.0,
+            Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+
+    /// The filter's value at a distance, in the very order of operations of the reference.
+    fn weight(self, distance: f64) -> f64 {
+        let x = distance.abs();
+        match self {
+            // Open on one side only, so that a sample on the border counts once.
+            Self::Nearest | Self::Box => f64::from(u8::from(distance > -0.5 && distance <= 0.5)),
+            Self::Bilinear => (1.0 - x).max(0.0),
+            Self::Hamming if x == 0.0 => 1.0,
+            // The reference's constants are single precision.
+            Self::Hamming if x < 1.0 => sinc(x) * (f64::from(0.54_f32) + f64::from(0.46_f32) * (x * PI).cos()),
+            Self::Bicubic if x < 1.0 => ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0,
+            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5,
+            Self::Lanczos if (-3.0..3.0).contains(&distance) => sinc(distance) * sinc(distance / 3.0),
+            Self::Hamming | Self::Bicubic | Self::Lanczos => 0.0,
+        }
+    }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
+}
+
+/// A part of a resized image, in its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// First column.
+    pub left: u32,
+    /// First row.
+    pub top: u32,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+/// Resizes to exactly `width` x `height`.
+pub fn resize(rgb: &RgbImage, width: u32, height: u32, filter: Resample) -> RgbImage {
+    resize_window(rgb, width, height, Window { left: 0, top: 0, width, height }, filter)
+}
+
+/// The part `window` of what [`resize`] returns, computed alone: a crop of a panorama costs what the crop costs.
+///
+/// What of the window lies outside the resized image is black.
+pub fn resize_window(rgb: &RgbImage, width: u32, height: u32, window: Window, filter: Resample) -> RgbImage {
+    let mut target = RgbImage::new(window.width, window.height);
+    if rgb.width() == 0 || rgb.height() == 0 {
+        return target;
+    }
+    let columns = Axis::new(rgb.width(), width, window.left, window.width, filter);
+    let rows = Axis::new(rgb.height(), height, window.top, window.height, filter);
+    let source = Plane { samples: rgb.as_raw(), columns: 0..rgb.width() as usize, first_row: 0 };
+
+    // The first pass covers only what the second reads. Its result is rounded to 8 bits, so the order shows.
+    if rows_first(rgb.dimensions(), (width, height)) {
+        let used = columns.used();
+        let between = filter_rows(&source, used.clone(), &rows);
+        let between = Plane { samples: &between, columns: used, first_row: 0 };
+        target.copy_from_slice(&filter_columns(&between, 0..window.height as usize, &columns));
+    } else {
+        let used = rows.used();
+        let between = filter_columns(&source, used.clone(), &columns);
+        let between = Plane { samples: &between, columns: 0..window.width as usize, first_row: used.start };
+        target.copy_from_slice(&filter_rows(&between, 0..window.width as usize, &rows));
+    }
+    target
+}
+
+/// Whether the reference filters the rows before the columns. Since Pillow 13 it does where the height shrinks by more
+/// than twice what the width does (its pull request 9549; the rule was found by comparing both orders over 1264 random
+/// sizes, without exception); before, it never did.
+fn rows_first((width, height): (u32, u32), (new_width, new_height): (u32, u32)) -> bool {
+    let shrinks_by = |from: u32, to: u32| i64::from(from) - i64::from(to);
+    let (across, down) = (shrinks_by(width, new_width), shrinks_by(height, new_height));
+    down > 0 && across != 0 && down > 2 * across
+}
+
+/// Samples of some rows and columns of an image.
+struct Plane<'a> {
+    samples: &'a [u8],
+    columns: Range<usize>,
+    first_row: usize,
+}
+
+impl<'a> Plane<'a> {
+    /// The samples of `columns` in `row`; empty outside the plane.
+    fn part(&self, row: usize, columns: Range<usize>) -> &'a [u8] {
+        let start = row.saturating_sub(self.first_row) * self.columns.len();
+        let at = |column: usize| (start + column.saturating_sub(self.columns.start)) * CHANNELS;
+        self.samples.get(at(columns.start)..at(columns.end)).unwrap_or_default()
+    }
+}
+
+/// For each target position of one axis, which source positions it is made of.
+struct Axis {
+    taps: Vec<Taps>,
+}
+
+/// The source positions from `start` and their fixed-point weights; no weights: outside the image.
+struct Taps {
+    start: usize,
+    weights: Vec<i32>,
+}
+
+impl Axis {
+    fn new(source: u32, resized: u32, first: u32, count: u32, filter: Resample) -> Self {
+        let inside = |position: u32| (position < resized).then_some(position);
+        let positions = (first..first.saturating_add(count)).map(inside);
+        let taps = if filter == Resample::Nearest {
+            nearest(source, resized, first, count)
+        } else if source == resized {
+            // The reference leaves out the pass altogether.
+            positions.map(|position| position.map_or(Taps::outside(), |p| Taps::copy(p as usize))).collect()
+        } else {
+            let scale = f64::from(source) / f64::from(resized);
+            positions
+                .map(|position| position.map_or(Taps::outside(), |p| Taps::new(p, scale, source, filter)))
+                .collect()
+        };
+        Self { taps }
+    }
+
+    /// The source positions that are read at all.
+    fn used(&self) -> Range<usize> {
+        let inside = || self.taps.iter().filter(|taps| !taps.weights.is_empty());
+        let start = inside().map(|taps| taps.start).min().unwrap_or(0);
+        let end = inside().map(|taps| taps.start + taps.weights.len()).max().unwrap_or(start);
+        start..end
+    }
+}
+
+impl Taps {
+    fn outside() -> Self {
+        Self { start: 0, weights: Vec::new() }
+    }
+
+    fn copy(position: usize) -> Self {
+        Self { start: position, weights: vec![1 << WEIGHT_BITS] }
+    }
+
+    fn new(position: u32, scale: f64, source: u32, filter: Resample) -> Self {
+        // Antialiasing: the filter grows with the reduction, and is never narrower than at scale 1.
+        let filter_scale = scale.max(1.0);
+        let support = filter.support() * filter_scale;
+        let center = (f64::from(position) + 0.5) * scale;
+        // Saturating casts: a negative start is 0.
+        let start = (center - support + 0.5) as usize;
+        let end = ((center + support + 0.5) as usize).min(source as usize);
+        let reciprocal = 1.0 / filter_scale;
+        let mut weights: Vec<f64> =
+            (start..end).map(|x| filter.weight((x as f64 - center + 0.5) * reciprocal)).collect();
+        let sum: f64 = weights.iter().sum();
+        if sum != 0.0 {
+            for weight in &mut weights {
+                *weight /= sum;
+            }
+        }
+        let fixed = |weight: f64| (weight * f64::from(1 << WEIGHT_BITS) + 0.5_f64.copysign(weight)) as i32;
+        Self { start, weights: weights.into_iter().map(fixed).collect() }
+    }
+}
+
+/// The reference adds the step up rather than multiplying it out, and the sum's rounding decides between neighbours.
+fn nearest(source: u32, resized: u32, first: u32, count: u32) -> Vec<Taps> {
+    let step = f64::from(source) / f64::from(resized);
+    let mut position = step * 0.5;
+    let mut taps = Vec::with_capacity(count as usize);
+    for target in 0..first.saturating_add(count) {
+        if target >= first {
+            let inside = target < resized && (position as usize) < source as usize;
+            taps.push(if inside { Taps::copy(position as usize) } else { Taps::outside() });
+        }
+        position += step;
+    }
+    taps
+}
+
+/// The `rows` of `source` with their columns filtered.
+fn filter_columns(source: &Plane<'_>, rows: Range<usize>, columns: &Axis) -> Vec<u8> {
+    let mut target = Vec::with_capacity(rows.len() * columns.taps.len() * CHANNELS);
+    for row in rows {
+        for taps in &columns.taps {
+            let samples = source.part(row, taps.start..taps.start + taps.weights.len());
+            let mut sums = [HALF; CHANNELS];
+            for (pixel, weight) in samples.as_chunks::<CHANNELS>().0.iter().zip(&taps.weights) {
+                for (sum, sample) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(*sample) * weight;
+                }
+            }
+            target.extend(sums.map(to_sample));
+        }
+    }
+    target
+}
+
+/// The target rows, over some `columns` of `source`.
+fn filter_rows(source: &Plane<'_>, columns: Range<usize>, rows: &Axis) -> Vec<u8> {
+    let mut target = Vec::with_capacity(rows.taps.len() * columns.len() * CHANNELS);
+    let mut sums = vec![HALF; columns.len() * CHANNELS];
+    for taps in &rows.taps {
+        sums.fill(HALF);
+        for (row, weight) in (taps.start..).zip(&taps.weights) {
+            for (sum, sample) in sums.iter_mut().zip(source.part(row, columns.clone())) {
+                *sum += i32::from(*sample) * weight;
+            }
+        }
+        target.extend(sums.iter().map(|sum| to_sample(*sum)));
+    }
+    target
+}
+
+fn to_sample(sum: i32) -> u8 {
+    (sum >> WEIGHT_BITS).clamp(0, 255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(width: u32, height: u32) -> RgbImage {
+        let mut state = 1_u32;
+        RgbImage::from_fn(width, height, |_, _| {
+            image::Rgb([(); 3].map(|()| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            }))
+        })
+    }
+
+    #[test]
+    fn a_window_is_the_same_part_of_the_whole() {
+        for (width, height) in [(40, 30), (90, 20), (20, 90), (61, 47)] {
+            for filter in (0..6).filter_map(Resample::from_pillow) {
+                let whole = resize(&noise(61, 47), width, height, filter);
+                let window = Window { left: 7, top: 3, width: 11, height: 15 };
+                let part = resize_window(&noise(61, 47), width, height, window, filter);
+                let expected = image::imageops::crop_imm(&whole, 7, 3, 11, 15).to_image();
+                assert!(part == expected, "{width}x{height} {filter:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_outside_is_black() {
+        let window = Window { left: 8, top: 0, width: 4, height: 12 };
+        let part = resize_window(&RgbImage::from_pixel(5, 5, image::Rgb([90; 3])), 10, 10, window, Resample::Bicubic);
+        let lit = |x, y| part.get_pixel(x, y).0 == [90; 3];
+        assert!(lit(0, 0) && lit(1, 9));
+        assert!(part.enumerate_pixels().all(|(x, y, pixel)| (x < 2 && y < 10) || pixel.0 == [0; 3]));
+    }
+
+    #[test]
+    fn the_same_size_is_the_same_picture() {
+        let picture = noise(13, 9);
+        for filter in (0..6).filter_map(Resample::from_pillow) {
+            assert!(resize(&picture, 13, 9, filter) == picture, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_in_or_nothing_out_is_no_panic() {
+        assert_eq!(resize(&RgbImage::new(0, 0), 3, 2, Resample::Bicubic), RgbImage::new(3, 2));
+        assert_eq!(resize(&noise(3, 2), 0, 5, Resample::Lanczos).dimensions(), (0, 5));
+        assert_eq!(resize(&noise(3, 2), 1, 0, Resample::Nearest).dimensions(), (1, 0));
+    }
+}

@@ -1,0 +1,233 @@
+//! Calibration, search scores and classification on real vectors: `OpenAI` ViT-B/32, 126 labelled COCO photos, 80 categories.
+//! The figures in the comments of `src/index/calibration.rs` come from these data.
+
+use std::collections::HashSet;
+
+use clip_aware::index::calibration::{
+    DEFAULT_MIN_RELEVANCE, ImageCalibration, LabelScoring, QueryCalibration, classify, dot, relevance,
+};
+use half::f16;
+use safetensors::SafeTensors;
+
+/// The vectors, and which category is in which photo.
+struct Photos {
+    /// Unit vectors of the photos' first rows; photos without any label are left out.
+    images: Vec<Vec<f32>>,
+    /// `truth[photo][category]`.
+    truth: Vec<Vec<bool>>,
+    categories: Vec<Vec<f32>>,
+    nulls: Vec<Vec<f32>>,
+}
+
+fn load() -> Photos {
+    let folder = crate::shared().join("clip-vectors");
+    let bytes = std::fs::read(folder.join("vectors.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let unit_rows = |name: &str| -> Vec<Vec<f32>> {
+        let tensor = tensors.tensor(name).unwrap();
+        let values: Vec<f32> =
+            tensor.data().chunks(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect();
+        values.chunks(tensor.shape()[1]).map(|row| row.iter().map(|v| v / dot(row, row).sqrt()).collect()).collect()
+    };
+    let texts: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("texts.json")).unwrap()).unwrap();
+    let prompts = texts["coco_prompts"].as_array().unwrap();
+    let names: Vec<&str> = prompts.iter().map(|prompt| prompt.as_str().unwrap().strip_prefix("a ").unwrap()).collect();
+    let all = unit_rows("image_embeddings");
+    let (mut images, mut truth, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for line in std::fs::read_to_string(folder.join("coco128_rows.csv")).unwrap().lines().skip(1) {
+        let cells: Vec<&str> = line.split(',').collect();
+        let labels: HashSet<&str> = cells[4].split('|').filter(|label| !label.is_empty()).collect();
+        if seen.insert(cells[1].to_owned()) && !labels.is_empty() {
+            images.push(all[cells[0].parse::<usize>().unwrap()].clone());
+            truth.push(names.iter().map(|name| labels.contains(name)).collect());
+        }
+    }
+    Photos { images, truth, categories: unit_rows("coco_text"), nulls: unit_rows("lvis_text") }
+}
+
+impl Photos {
+    fn cosines(&self, photo: usize) -> Vec<f32> {
+        self.categories.iter().map(|text| dot(text, &self.images[photo])).collect()
+    }
+
+    /// Categories that are in some photo.
+    fn present(&self) -> Vec<usize> {
+        (0..self.categories.len()).filter(|c| self.truth.iter().any(|row| row[*c])).collect()
+    }
+
+    fn calibrations(&self, nulls: &[Vec<f32>]) -> Vec<ImageCalibration> {
+        self.images.iter().map(|image| ImageCalibration::measure(image, nulls)).collect()
+    }
+
+    /// Relevance of one category over a collection of some of the photos.
+    fn relevance_of(&self, category: usize, calibrations: &[ImageCalibration], collection: &[usize]) -> Vec<f32> {
+        let text = &self.categories[category];
+        let score = |photo: &usize| calibrations[*photo].normalise(dot(text, &self.images[*photo]));
+        let scores: Vec<f32> = collection.iter().map(score).collect();
+        let query = QueryCalibration::for_text(&scores);
+        scores.iter().map(|score| relevance(query.standardise(*score))).collect()
+    }
+
+    /// All categories over a collection: relevance, and whether it is in the photo.
+    fn relevances(&self, calibrations: &[ImageCalibration], collection: &[usize]) -> Vec<(f32, bool)> {
+        let mut all = Vec::new();
+        for category in self.present() {
+            let judged = self.relevance_of(category, calibrations, collection);
+            all.extend(judged.into_iter().zip(collection.iter().map(|photo| self.truth[*photo][category])));
+        }
+        all
+    }
+}
+
+/// Mean precision at each positive, over all pairs in one ranking.
+fn average_precision(mut judged: Vec<(f32, bool)>) -> f64 {
+    judged.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (mut hits, mut sum) = (0.0, 0.0);
+    for (rank, (_, positive)) in judged.iter().enumerate() {
+        if *positive {
+            hits += 1.0;
+            sum += hits / (rank + 1) as f64;
+        }
+    }
+    sum / hits
+}
+
+/// A fixed sequence of draws.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % limit
+    }
+
+    fn distinct(&mut self, count: usize, limit: usize) -> Vec<usize> {
+        let mut drawn = Vec::new();
+        while drawn.len() < count {
+            let next = self.below(limit);
+            if !drawn.contains(&next) {
+                drawn.push(next);
+            }
+        }
+        drawn
+    }
+}
+
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn pooled_average_precision_beats_bare_cosine() {
+    let photos = load();
+    let everything: Vec<usize> = (0..photos.images.len()).collect();
+    assert_eq!((photos.images.len(), photos.present().len()), (126, 71));
+    let bare = photos.present().into_iter().flat_map(|category| {
+        let text = &photos.categories[category];
+        photos.images.iter().zip(&photos.truth).map(move |(image, truth)| (dot(text, image), truth[category]))
+    });
+    let bare = average_precision(bare.collect());
+    assert!((bare - 0.401).abs() < 0.001, "{bare}");
+    let calibrated = average_precision(photos.relevances(&photos.calibrations(&photos.nulls), &everything));
+    println!("pooled average precision {calibrated:.4}, bare cosine {bare:.4}");
+    assert!(calibrated >= 0.48, "{calibrated}");
+    // As many null texts as the program ships are enough.
+    let some: Vec<_> = photos.nulls.iter().step_by(3).cloned().collect();
+    let fewer = average_precision(photos.relevances(&photos.calibrations(&some), &everything));
+    assert!(fewer >= 0.475, "{} texts: {fewer}", some.len());
+}
+
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn relevance_is_a_probability_and_the_cut_off_is_near_the_best_f1() {
+    let photos = load();
+    let everything: Vec<usize> = (0..photos.images.len()).collect();
+    let judged = photos.relevances(&photos.calibrations(&photos.nulls), &everything);
+    for (from, to) in [(0.0, 0.1), (0.1, 0.2), (0.2, 0.4), (0.4, 0.7), (0.7, 1.01)] {
+        let inside: Vec<_> = judged.iter().filter(|(r, _)| (from..to).contains(r)).collect();
+        let mean = inside.iter().map(|(r, _)| f64::from(*r)).sum::<f64>() / inside.len() as f64;
+        let observed = inside.iter().filter(|(_, positive)| *positive).count() as f64 / inside.len() as f64;
+        println!("relevance {from:.1} to {to:.1}: {} pairs, mean {mean:.3}, observed {observed:.3}", inside.len());
+        assert!((mean - observed).abs() < 0.06, "{from}: {mean} {observed}");
+    }
+    let f1 = |limit: f32| {
+        let kept = judged.iter().filter(|(r, _)| *r >= limit);
+        let right = kept.clone().filter(|(_, positive)| *positive).count() as f64;
+        2.0 * right / (kept.count() + judged.iter().filter(|(_, positive)| *positive).count()) as f64
+    };
+    let best = (1..100).map(|percent| f1(percent as f32 / 100.0)).fold(0.0, f64::max);
+    println!("F1 {:.3} at the default cut-off, best {best:.3}", f1(DEFAULT_MIN_RELEVANCE));
+    assert!(f1(DEFAULT_MIN_RELEVANCE) > 0.95 * best && best > 0.48);
+}
+
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn small_collections_keep_meaningful_relevance() {
+    let photos = load();
+    let mut draws = Draws(1);
+    let calibrations = photos.calibrations(&photos.nulls);
+    for count in [1, 3, 10, 30] {
+        let mut judged = Vec::new();
+        for _ in 0..600 / count {
+            judged.extend(photos.relevances(&calibrations, &draws.distinct(count, photos.images.len())));
+        }
+        let precision = average_precision(judged.clone());
+        let kept: Vec<_> = judged.iter().filter(|(r, _)| *r >= DEFAULT_MIN_RELEVANCE).collect();
+        let right = kept.iter().filter(|(_, positive)| *positive).count() as f64;
+        println!("{count} photos: average precision {precision:.3}, at the cut-off {:.3}", right / kept.len() as f64);
+        assert!(precision > 0.43 && right / kept.len() as f64 > 0.4, "{count}: {precision}");
+    }
+    // None of ten matches: next to nothing is kept.
+    let (mut kept, mut of) = (0, 0);
+    for category in photos.present() {
+        let absent: Vec<usize> = (0..photos.images.len()).filter(|p| !photos.truth[*p][category]).collect();
+        for _ in 0..5 {
+            let ten: Vec<usize> = draws.distinct(10, absent.len()).into_iter().map(|i| absent[i]).collect();
+            of += ten.len();
+            let judged = photos.relevance_of(category, &calibrations, &ten);
+            kept += judged.iter().filter(|relevance| **relevance >= DEFAULT_MIN_RELEVANCE).count();
+        }
+    }
+    println!("none matches: {kept} of {of} kept");
+    assert!((kept as f64) < 0.04 * of as f64, "{kept} of {of}");
+}
+
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn the_best_of_80_categories_is_in_the_photo() {
+    let photos = load();
+    let right = (0..photos.images.len()).filter(|photo| {
+        let scores = classify(&photos.cosines(*photo), LabelScoring::Softmax { scale: 100.0 }, None);
+        photos.truth[*photo][scores.best.unwrap()]
+    });
+    let share = right.count() as f64 / photos.images.len() as f64;
+    println!("top-1 in the photo: {share:.3}");
+    assert!(share >= 0.84, "{share}");
+}
+
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn absent_labels_are_answered_with_none_of_these() {
+    let photos = load();
+    let mut draws = Draws(2);
+    let calibrations = photos.calibrations(&photos.nulls);
+    for (labels, least_precision, least_recall) in [(1, 0.72, 0.87), (5, 0.65, 0.80), (20, 0.62, 0.68)] {
+        // Predicted none and none is there; predicted none; none is there.
+        let (mut both, mut predicted, mut actual) = (0, 0, 0);
+        for photo in (0..photos.images.len()).cycle().take(126 * 20) {
+            let cosines = photos.cosines(photo);
+            let (there, absent): (Vec<_>, Vec<_>) = (0..80).partition(|c| photos.truth[photo][*c]);
+            let mut chosen: Vec<usize> = draws.distinct(labels, absent.len()).into_iter().map(|i| absent[i]).collect();
+            let none_there = draws.below(2) == 0;
+            if !none_there {
+                chosen[0] = there[draws.below(there.len())];
+            }
+            let chosen: Vec<f32> = chosen.into_iter().map(|category| cosines[category]).collect();
+            let scores = classify(&chosen, LabelScoring::Softmax { scale: 100.0 }, Some(&calibrations[photo]));
+            let none = scores.none_of_these.unwrap() > 0.5;
+            both += usize::from(none && none_there);
+            predicted += usize::from(none);
+            actual += usize::from(none_there);
+        }
+        let (precision, recall) = (f64::from(both as u32) / predicted as f64, f64::from(both as u32) / actual as f64);
+        println!("{labels} labels: none of these with precision {precision:.3}, recall {recall:.3}");
+        assert!(precision >= least_precision && recall >= least_recall, "{labels}: {precision} {recall}");
+    }
+}
