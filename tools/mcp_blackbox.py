@@ -220,7 +220,7 @@ class Setup:
         (self.root / "linked_folder").symlink_to(outside)
         (self.root / "many").mkdir()
         for number in range(400):
-            self.draw(self.root / "many" / f"{number:03}.png", list(self.COLOURS)[number % 4], "circle", number)
+            self.draw(self.root / "many" / f"{number:03}.png", list(self.COLOURS)[number % 4], "circle", f"many{number}")
 
     def draw(self, path, colour, shape, seed=0):
         from PIL import Image, ImageDraw
