@@ -58,8 +58,11 @@ const LEAST_SPREAD: f32 = 1e-3;
 /// a missed image is a worse answer than one too many in a ranked list.
 pub const DEFAULT_MIN_RELEVANCE: f32 = 0.2;
 
-/// Probability of "none of these" from which a classification names no label. Higher than one half: a wrongly withheld
-/// label is a worse answer than a doubtful one with its probability beside it.
+/// Probability of "none of these" from which a classification names no label.
+///
+/// Higher than one half: a wrongly withheld label is a worse answer than a doubtful one with its probability beside it. On
+/// the photos named above, with 1, 5 and 20 labels, it keeps 0.92, 0.90, 0.92 of the right labels and notices 0.61, 0.42,
+/// 0.24 of the trials without one; at 0.5 it would be 0.74, 0.68, 0.65 and 0.91, 0.84, 0.73.
 pub const NONE_OF_THESE_CUTOFF: f32 = 0.8;
 
 /// The neutral texts against which images are calibrated: objects, scenes, activities, textures, documents.

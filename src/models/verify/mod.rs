@@ -1,6 +1,6 @@
 //! Are these really the published weights, and does this port compute what the reference computes?
 //!
-//! Two kinds of checks, both returned as rows: [`files`] compares the bytes with the hub's hashes and reads every
+//! Two kinds of checks, both returned as rows: [`files()`] compares the bytes with the hub's hashes and reads every
 //! weights file's table of tensors; [`encoder`] compares outputs with those that the reference's own test suite
 //! publishes for real checkpoints ([`GOLDENS`]). A later detector adds its rows to the table and calls [`compare`].
 
