@@ -1,6 +1,7 @@
 //! Documents that state facts of the program are generated from it, or checked against it.
 //! `UPDATE_DOCS=1 cargo test --test it docs` rewrites the generated parts.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -48,7 +49,8 @@ fn tools_table() -> String {
             .map(|name| if required.iter().any(|r| *r == name) { format!("`{name}`") } else { format!("`{name}`?") })
             .collect();
         let description = tool["description"].as_str().unwrap().replace('\n', " ");
-        table += &format!("| `{}` | {} | {description} |\n", tool["name"].as_str().unwrap(), arguments.join(", "));
+        let name = tool["name"].as_str().unwrap();
+        writeln!(table, "| `{name}` | {} | {description} |", arguments.join(", ")).unwrap();
     }
     table
 }
