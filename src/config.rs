@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// Most worker threads.
+const MOST_THREADS: usize = 256;
 /// Files above this are skipped unless `--max-file-mib` says otherwise, MiB. Camera raws and panoramas stay below it.
 pub const DEFAULT_MAX_FILE_MIB: u64 = 512;
-/// Images above this are skipped unless `--max-megapixels` says otherwise. The largest phone sensors have 200; Pillow
-/// calls anything over 179 a decompression bomb.
-pub const DEFAULT_MAX_MEGAPIXELS: u64 = 200;
+/// Images above this are skipped unless `--max-megapixels` says otherwise: what Pillow calls a decompression bomb.
+pub const DEFAULT_MAX_MEGAPIXELS: u64 = 179;
 
 /// Where the models run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
@@ -140,7 +141,8 @@ impl Config {
         };
         let threads = match requested.threads.or(file.threads) {
             Some(0) => return Err(Error::Argument { name: "threads", reason: "must be at least 1".into() }),
-            Some(n) => n,
+            // Each thread holds a picture; more than this many only cost memory.
+            Some(n) => n.min(MOST_THREADS),
             None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         };
         let data_dir = match requested.data_dir.or(file.data_dir) {
@@ -159,8 +161,16 @@ impl Config {
             offline: requested.offline || file.offline.unwrap_or(false),
             json: requested.json || file.json.unwrap_or(false),
             allow_url: requested.allow_url || file.allow_url.unwrap_or(false),
-            max_file_bytes: requested.max_file_mib.or(file.max_file_mib).unwrap_or(DEFAULT_MAX_FILE_MIB) << 20,
-            max_pixels: requested.max_megapixels.or(file.max_megapixels).unwrap_or(DEFAULT_MAX_MEGAPIXELS) * 1_000_000,
+            max_file_bytes: limit(
+                "max-file-mib",
+                requested.max_file_mib.or(file.max_file_mib).unwrap_or(DEFAULT_MAX_FILE_MIB),
+                1 << 20,
+            )?,
+            max_pixels: limit(
+                "max-megapixels",
+                requested.max_megapixels.or(file.max_megapixels).unwrap_or(DEFAULT_MAX_MEGAPIXELS),
+                1_000_000,
+            )?,
         })
     }
 }
@@ -197,6 +207,13 @@ fn default_data_dir() -> Result<PathBuf> {
         .ok_or(Error::Argument { name: "data-dir", reason: "has no default here: HOME is not set".into() })
 }
 
+fn limit(name: &'static str, value: u64, unit: u64) -> Result<u64> {
+    if value == 0 {
+        return Err(Error::Argument { name, reason: "must be at least 1".into() });
+    }
+    Ok(value.saturating_mul(unit))
+}
+
 fn existing_folder(path: &Path) -> Result<PathBuf> {
     let real = path.canonicalize().map_err(Error::io("open root", path))?;
     if real.is_dir() { Ok(real) } else { Err(Error::NotAFolder { path: path.to_path_buf() }) }
@@ -228,7 +245,7 @@ mod tests {
         assert_eq!(config.model.as_deref(), Some("starter"));
         assert_eq!(config.device, DeviceChoice::Cpu);
         assert_eq!(config.precision, PrecisionChoice::Auto);
-        assert_eq!(config.max_pixels, 200_000_000);
+        assert_eq!(config.max_pixels, 179_000_000);
     }
 
     #[test]

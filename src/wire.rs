@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::engine::{Engine, Watch, find};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::Filter;
 use crate::index::calibration::{LabelScores, NONE_OF_THESE_CUTOFF};
+use crate::pixels;
 
 /// Arguments of `index_folder`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -143,8 +144,10 @@ pub struct SearchResponse {
     pub results: Vec<Hit>,
     /// The relevance cut-off that was applied.
     pub min_relevance: f32,
-    /// Images that were searched.
+    /// Images that can be searched there.
     pub indexed: u64,
+    /// Different pictures among them that pass the filters.
+    pub considered: u64,
     /// Files there without a vector.
     pub skipped: u64,
     /// Model id.
@@ -218,6 +221,22 @@ pub struct Filters {
     pub all_duplicates: bool,
 }
 
+/// The catalogue's name of a format.
+fn format_name(given: &str) -> Result<String> {
+    let lower = given.trim().trim_start_matches('.').to_lowercase();
+    let name = match lower.as_str() {
+        "jpg" | "jfif" => "jpeg",
+        "tif" => "tiff",
+        "heif" => "heic",
+        other => other,
+    };
+    if pixels::FORMATS.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    let reason = format!("must be one of {}, not `{given}`", pixels::FORMATS.join(", "));
+    Err(Error::Argument { name: "format", reason })
+}
+
 impl Filters {
     fn resolve(&self) -> Result<Filter> {
         Ok(Filter {
@@ -227,7 +246,7 @@ impl Filters {
             min_height: self.min_height,
             min_bytes: self.min_kib.map(|kib| kib.saturating_mul(1024)),
             max_bytes: self.max_kib.map(|kib| kib.saturating_mul(1024)),
-            formats: self.formats.iter().map(|format| format.trim().to_lowercase()).collect(),
+            formats: self.formats.iter().map(|format| format_name(format)).collect::<Result<_>>()?,
             ..Filter::default()
         })
     }
@@ -331,6 +350,7 @@ pub fn search_filtered(
         results: results.collect(),
         min_relevance: found.outcome.min_relevance,
         indexed: found.outcome.indexed,
+        considered: found.outcome.considered,
         skipped: found.outcome.skipped,
         model: found.model,
     })

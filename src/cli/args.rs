@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{DeviceChoice, PrecisionChoice, Requested};
@@ -34,10 +35,10 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Folder that files may be read from; repeatable [default: `$CLAUDE_PROJECT_DIR`, else the current folder].
-    #[arg(long = "root", global = true, value_name = "DIR", env = "CLIP_AWARE_ROOT", value_delimiter = PATH_SEPARATOR)]
+    #[arg(long = "root", global = true, value_name = "DIR", env = "CLIP_AWARE_ROOT", value_delimiter = PATH_SEPARATOR, value_parser = path())]
     pub roots: Vec<PathBuf>,
     /// Where the index lives [default: the platform's data folder].
-    #[arg(long, global = true, value_name = "DIR", env = "CLIP_AWARE_DATA_DIR")]
+    #[arg(long, global = true, value_name = "DIR", env = "CLIP_AWARE_DATA_DIR", value_parser = path())]
     pub data_dir: Option<PathBuf>,
     /// Image-text model: a name of `models list`, a hub id `owner/name[@revision]`, a folder, or `starter`.
     #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_MODEL")]
@@ -66,15 +67,20 @@ pub struct Global {
     /// Skip files larger than this [default: 512].
     #[arg(long, global = true, value_name = "N", env = "CLIP_AWARE_MAX_FILE_MIB")]
     pub max_file_mib: Option<u64>,
-    /// Skip images with more pixels than this [default: 200].
+    /// Skip images with more pixels than this [default: 179].
     #[arg(long, global = true, value_name = "N", env = "CLIP_AWARE_MAX_MEGAPIXELS")]
     pub max_megapixels: Option<u64>,
     /// Config file, TOML, keys named like these options [default: clip-aware/config.toml in the config folder].
-    #[arg(long, global = true, value_name = "FILE", env = "CLIP_AWARE_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "CLIP_AWARE_CONFIG", value_parser = path())]
     pub config: Option<PathBuf>,
     /// Log more to stderr; repeatable.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// Any path, the empty one too: an MCP client sets a variable that its user left out to nothing, which means unset.
+fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    clap::builder::OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// As in PATH.
@@ -84,11 +90,11 @@ impl Global {
     /// What was asked for, in the form that [`crate::config::Config::resolve`] takes.
     pub fn into_requested(self) -> Requested {
         Requested {
-            roots: self.roots,
+            roots: self.roots.into_iter().filter(|root| !root.as_os_str().is_empty()).collect(),
             working_dir: None,
-            data_dir: self.data_dir,
-            model: self.model,
-            detector: self.detector,
+            data_dir: self.data_dir.filter(|dir| !dir.as_os_str().is_empty()),
+            model: self.model.filter(|model| !model.is_empty()),
+            detector: self.detector.filter(|detector| !detector.is_empty()),
             device: self.device,
             precision: self.precision,
             threads: self.threads,
@@ -97,7 +103,7 @@ impl Global {
             allow_url: self.allow_url,
             max_file_mib: self.max_file_mib,
             max_megapixels: self.max_megapixels,
-            config_file: self.config,
+            config_file: self.config.filter(|file| !file.as_os_str().is_empty()),
         }
     }
 }
@@ -341,7 +347,7 @@ pub enum BenchAction {
         #[arg(long, value_enum, default_value = "image")]
         tower: Tower,
         /// Images or texts at once.
-        #[arg(long, default_value_t = 16)]
+        #[arg(long, default_value_t = 16, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
         batch: usize,
         /// candle-transformers' CLIP as it comes instead of ours, for comparison.
         #[arg(long)]

@@ -22,7 +22,7 @@ const LONG_TEXT: &str = "a photo of a dog and a cat and a bird and a horse and a
 /// The model cannot be loaded; the folder cannot be read.
 pub fn run(engine: &Engine, what: &BenchAction, cancel: &AtomicBool) -> Result<Outcome> {
     match what {
-        BenchAction::Encode { tower, batch, baseline } => encode(engine, *tower, (*batch).max(1), *baseline, cancel),
+        BenchAction::Encode { tower, batch, baseline } => encode(engine, *tower, *batch, *baseline, cancel),
         BenchAction::Decode { dir } => decode(engine, dir),
     }
 }

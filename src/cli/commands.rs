@@ -38,6 +38,7 @@ pub fn index(engine: &Engine, args: &IndexArgs, cancel: &AtomicBool) -> Result<O
 /// # Errors
 /// As [`wire::search_filtered`]; the contact sheet cannot be written.
 pub fn search(engine: &Engine, args: &SearchArgs, cancel: &AtomicBool) -> Result<Outcome> {
+    args.sheet.as_deref().map_or(Ok(()), sheet::check_target)?;
     let request = wire::SearchArgs {
         query: args.query.clone(),
         image: args.image.clone(),

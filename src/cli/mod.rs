@@ -49,8 +49,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
 
 /// Runs one command. `cancel` is set by the signal handler of `main`.
 pub fn run(cli: Cli, cancel: &'static AtomicBool) -> Outcome {
-    let json = cli.global.json;
-    match dispatch(cli, cancel) {
+    let mut json = cli.global.json;
+    match dispatch(cli, &mut json, cancel) {
         Ok(outcome) => outcome,
         Err(error) => {
             render::error(&error, json);
@@ -59,12 +59,13 @@ pub fn run(cli: Cli, cancel: &'static AtomicBool) -> Outcome {
     }
 }
 
-fn dispatch(cli: Cli, cancel: &'static AtomicBool) -> Result<Outcome> {
+fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Outcome> {
     let mut requested = cli.global.into_requested();
     if !matches!(cli.command, Command::Serve) {
         requested.working_dir = std::env::current_dir().ok();
     }
     let config = Config::resolve(requested)?;
+    *json = config.json;
     let engine = Arc::new(Engine::new(config));
     match cli.command {
         Command::Index(args) => commands::index(&engine, &args, cancel),

@@ -49,11 +49,19 @@ pub fn error(error: &Error, as_json: bool) {
 }
 
 /// A path as a person wants to read it: relative to the current folder when it lies below it.
+///
+/// Control characters are escaped: a file's name must not move the cursor or colour the terminal.
 pub fn short(path: &str) -> String {
-    std::env::current_dir()
+    let shown = std::env::current_dir()
         .ok()
         .and_then(|here| Path::new(path).strip_prefix(here).ok().map(|p| p.display().to_string()))
-        .unwrap_or_else(|| path.to_owned())
+        .unwrap_or_else(|| path.to_owned());
+    let unsafe_to_print =
+        |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+    shown
+        .chars()
+        .flat_map(|c| if unsafe_to_print(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 /// What an index run did.
@@ -110,7 +118,9 @@ pub fn search(response: &SearchResponse) {
             hit.height
         ));
     }
-    if response.results.is_empty() {
+    if response.results.is_empty() && response.considered == 0 {
+        note(&format!("none of the {} images passes the filters", response.indexed));
+    } else if response.results.is_empty() {
         note(&format!(
             "nothing among {} images reaches relevance {:.2}; `--min-relevance 0` shows the nearest all the same",
             response.indexed, response.min_relevance

@@ -161,10 +161,21 @@ pub fn null_vectors(
         return Ok(known);
     }
     let mut meter = Meter::new(watch);
+    // A slow model takes many seconds: what a stopped run has made is kept under a name of its own.
+    let part = |made: usize| format!("{fingerprint}/{made}");
     let mut vectors = Vec::with_capacity(texts.len());
-    for some in texts.chunks(TEXTS_AT_ONCE) {
+    for made in (TEXTS_AT_ONCE..texts.len()).step_by(TEXTS_AT_ONCE).rev() {
+        if let Some(known) = catalogue.null_vectors(set, &part(made))? {
+            vectors = known;
+            break;
+        }
+    }
+    for some in texts.get(vectors.len()..).unwrap_or_default().chunks(TEXTS_AT_ONCE) {
         watch.check()?;
         vectors.extend(embedder.encode_texts(some)?);
+        if vectors.len() < texts.len() {
+            catalogue.store_null_vectors(set, &part(vectors.len()), &vectors)?;
+        }
         meter.show("calibrate", vectors.len() as u64, Some(texts.len() as u64), || "neutral texts".into());
     }
     let vectors = calibration::distinct_nulls(vectors);
@@ -209,8 +220,13 @@ fn survey(
         meter.show("scan", report.found, None, || format!("{} images found", report.found));
         Ok(())
     })?;
-    for (path, reason) in summary.passed_over.into_iter().chain(summary.unread.iter().cloned()) {
+    for (path, reason) in summary.passed_over {
+        report.found += 1;
         report.skip(path, reason, options.skipped_listed);
+    }
+    for (folder, reason) in summary.unread.iter().cloned() {
+        report.found += 1;
+        report.skip(folder, reason, options.skipped_listed);
     }
     report.cancelled = summary.cancelled;
     if summary.top_entries == 0 && catalogue.knows_files_under(folder)? {

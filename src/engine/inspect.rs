@@ -71,7 +71,7 @@ impl Engine {
     /// Turns folders among the arguments into the images in them, sorted; files stay as they are.
     ///
     /// # Errors
-    /// A path is missing or outside the roots.
+    /// A folder cannot be listed or holds no image.
     pub fn expand_images(&self, arguments: &[String]) -> Result<Vec<String>> {
         let mut images = Vec::new();
         for argument in arguments {
@@ -79,11 +79,17 @@ impl Engine {
                 images.push(argument.clone());
                 continue;
             }
-            let path = self.resolve(argument)?;
-            if path.is_dir() {
-                images.extend(images_in(&path)?.into_iter().map(|path| path.display().to_string()));
-            } else {
-                images.push(argument.clone());
+            match self.resolve(argument) {
+                Ok(folder) if folder.is_dir() => {
+                    let found = images_in(&folder)?;
+                    if found.is_empty() {
+                        let reason = format!("holds no image directly (subfolders are not read): {}", folder.display());
+                        return Err(Error::Argument { name: "folder", reason });
+                    }
+                    images.extend(found.into_iter().map(|path| path.display().to_string()));
+                }
+                // A path that cannot be read is told beside the results of the others.
+                _ => images.push(argument.clone()),
             }
         }
         Ok(images)

@@ -137,6 +137,8 @@ impl Engine {
             let known =
                 folder.canonicalize().or_else(|_| std::path::absolute(folder)).map_err(Error::io("find", folder))?;
             removed += catalogue.remove_folder(&known)?;
+            // Vectors of pictures that no file shows any more.
+            catalogue.prune()?;
         }
         if let Some(set) = set {
             removed += catalogue.remove_set(set)?;

@@ -282,6 +282,7 @@ mod tests {
             results,
             min_relevance: 0.5,
             indexed: 300,
+            considered: 2,
             skipped: 2,
             model: "m".into(),
         }

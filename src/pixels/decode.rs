@@ -89,6 +89,7 @@ pub fn decode_file(path: &Path, limits: &DecodeLimits) -> Result<Picture> {
 pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &DecodeLimits) -> Result<Picture> {
     inspect(bytes, name, limits, |format| {
         let (header, exif) = read_header(bytes, format, limits)?;
+        check_memory(bytes, format, &header, exif.swaps_sides(), limits)?;
         let rgb = match format {
             Format::Jpeg => jpeg::decode(bytes, limits)?,
             Format::Heic => heic::decode(bytes, limits)?,
@@ -149,6 +150,35 @@ fn read_header(bytes: &[u8], format: Format, limits: &DecodeLimits) -> Result<(P
     };
     let (width, height) = if exif.swaps_sides() { (height, width) } else { (width, height) };
     Ok((Probe { width, height, format: format.name(), taken_at: exif.taken_at }, exif))
+}
+
+/// Memory that decoding takes at its peak, against what the pixel limit stands for: five bytes a pixel, which is what an
+/// ordinary picture needs. Deep samples and an upright copy of a turned picture need more.
+fn check_memory(
+    bytes: &[u8],
+    format: Format,
+    header: &Probe,
+    turned: bool,
+    limits: &DecodeLimits,
+) -> Result<(), Refusal> {
+    const BYTES_PER_PIXEL: u64 = 5;
+    let pixels = u64::from(header.width) * u64::from(header.height);
+    let stored = match format {
+        Format::Jpeg => 3 * pixels,
+        Format::Heic => 6 * pixels,
+        Format::Raster(raster) => raster::peak_bytes(bytes, raster)?,
+    };
+    let needed = stored + if turned { 3 * pixels } else { 0 };
+    let budget = limits.max_pixels.saturating_mul(BYTES_PER_PIXEL);
+    if needed > budget {
+        let (width, height, mb) = (header.width, header.height, |bytes: u64| bytes / 1_000_000);
+        return Err(Refusal::TooLarge(format!(
+            "{width}x{height} pixels take {} MB to decode, {} MB are allowed",
+            mb(needed),
+            mb(budget)
+        )));
+    }
+    Ok(())
 }
 
 fn read_file(path: &Path, limits: &DecodeLimits) -> Result<Vec<u8>> {

@@ -17,6 +17,9 @@ mod sheet;
 mod sniff;
 mod text;
 
+/// Names of the formats that are read, as in [`Picture::format`].
+pub const FORMATS: [&str; 7] = ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic"];
+
 pub use decode::{DecodeLimits, Picture, Probe, decode_bytes, decode_file, probe};
 pub use look::difference_hash;
 pub use preprocess::Preprocessor;

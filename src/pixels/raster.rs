@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::decode::{DecodeLimits, Refusal};
 
@@ -25,6 +25,16 @@ pub(super) fn dimensions(bytes: &[u8], format: ImageFormat) -> Result<(u32, u32)
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.no_limits();
     Ok(reader.into_decoder()?.dimensions())
+}
+
+/// Bytes that [`decode`] holds at its peak: the samples as stored, and the RGB copy where they are no RGB already.
+pub(super) fn peak_bytes(bytes: &[u8], format: ImageFormat) -> Result<u64, Refusal> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.no_limits();
+    let decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let copy = if decoder.color_type() == ColorType::Rgb8 { 0 } else { 3 * u64::from(width) * u64::from(height) };
+    Ok(decoder.total_bytes().saturating_add(copy))
 }
 
 /// The pixels as stored (of an animation the first frame), before EXIF orientation.
@@ -56,7 +66,10 @@ fn flatten(image: DynamicImage) -> Result<RgbImage, Refusal> {
         DynamicImage::ImageLuma16(grey) => spread_grey(&high_bytes(grey.as_raw())),
         DynamicImage::ImageLumaA16(grey) => over_white(&spread_grey_alpha(&high_bytes(grey.as_raw()))),
         DynamicImage::ImageRgb16(rgb) => high_bytes(rgb.as_raw()),
-        DynamicImage::ImageRgba16(rgba) => over_white(&high_bytes(rgba.as_raw())),
+        // Strip by strip: eight bytes a pixel are held already.
+        DynamicImage::ImageRgba16(rgba) => {
+            rgba.as_raw().chunks(4 << 16).flat_map(|strip| over_white(&high_bytes(strip))).collect()
+        }
         // Float samples: 0 to 1 is black to white.
         other => over_white(other.into_rgba8().as_raw()),
     };

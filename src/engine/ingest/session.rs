@@ -17,8 +17,10 @@ use crate::index::{Catalogue, Content, FileOutcome, FileRecord, SetInfo, Written
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Rows that need no encoding are stored in groups of this size.
 const ROWS_AT_ONCE: usize = 256;
-/// A batch takes about this long, so that a cancel is answered within a second.
-const BATCH_SECONDS: f64 = 0.4;
+/// A batch that took less is followed by one twice as large, one that took more than the limit by one half as large: a
+/// cancel is answered within about a second.
+const BATCH_SECONDS: f64 = 0.45;
+const BATCH_LIMIT_SECONDS: f64 = 0.9;
 /// Images of the first batch, before the speed is known.
 const FIRST_BATCH: usize = 4;
 
@@ -145,8 +147,15 @@ impl<'a> Session<'a> {
                 self.refuse(job, error.to_string(), false);
             }
         }
-        let per_image = started.elapsed().as_secs_f64() / inputs.len() as f64;
-        self.batch_size = ((BATCH_SECONDS / per_image.max(1e-6)) as usize).clamp(1, self.options.batch.max(1));
+        // By the batch's own time: images take less each in a larger batch, so a size worked out from a small
+        // batch's speed would stay small.
+        let seconds = started.elapsed().as_secs_f64();
+        let next = match inputs.len() {
+            full if full >= self.batch_size && seconds < BATCH_SECONDS => self.batch_size * 2,
+            _ if seconds > BATCH_LIMIT_SECONDS => self.batch_size / 2,
+            _ => self.batch_size,
+        };
+        self.batch_size = next.clamp(1, self.options.batch.max(1));
         Ok(())
     }
 
