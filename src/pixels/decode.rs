@@ -152,8 +152,8 @@ fn read_header(bytes: &[u8], format: Format, limits: &DecodeLimits) -> Result<(P
     Ok((Probe { width, height, format: format.name(), taken_at: exif.taken_at }, exif))
 }
 
-/// Memory that decoding takes at its peak, against what the pixel limit stands for: five bytes a pixel, which is what an
-/// ordinary picture needs. Deep samples and an upright copy of a turned picture need more.
+/// Memory that decoding takes at its peak, against what the pixel limit stands for: four bytes a pixel, which is what an
+/// ordinary picture needs. Progressive files, deep samples and an upright copy of a turned picture need more.
 fn check_memory(
     bytes: &[u8],
     format: Format,
@@ -161,10 +161,10 @@ fn check_memory(
     turned: bool,
     limits: &DecodeLimits,
 ) -> Result<(), Refusal> {
-    const BYTES_PER_PIXEL: u64 = 5;
+    const BYTES_PER_PIXEL: u64 = 4;
     let pixels = u64::from(header.width) * u64::from(header.height);
     let stored = match format {
-        Format::Jpeg => 3 * pixels,
+        Format::Jpeg => jpeg::peak_bytes(bytes)?,
         Format::Heic => 6 * pixels,
         Format::Raster(raster) => raster::peak_bytes(bytes, raster)?,
     };
