@@ -152,8 +152,9 @@ fn read_header(bytes: &[u8], format: Format, limits: &DecodeLimits) -> Result<(P
     Ok((Probe { width, height, format: format.name(), taken_at: exif.taken_at }, exif))
 }
 
-/// Memory that decoding takes at its peak, against what the pixel limit stands for: four bytes a pixel, which is what an
-/// ordinary picture needs. Progressive files, deep samples and an upright copy of a turned picture need more.
+/// Memory that decoding takes at its peak, against what the pixel limit stands for: four bytes a pixel. Ordinary
+/// JPEGs need five, progressive and turned ones and deep samples more, so the largest pictures within the pixel limit
+/// may still be refused: an index run must stay below 1.5 GB with ViT-B/32 loaded.
 fn check_memory(
     bytes: &[u8],
     format: Format,

@@ -34,15 +34,15 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Refusal> {
     Ok((u32::from(frame.width), u32::from(frame.height)))
 }
 
-/// Bytes that [`decode`] holds at its peak: the samples, the RGB copy where they are no RGB already, and of a progressive
-/// file all coefficients, two bytes each.
+/// Bytes that [`decode`] holds at its peak: the samples, the RGB copy where they are no RGB already, the decoder's own
+/// planes (two bytes a pixel, measured), and of a progressive file all coefficients, two bytes each.
 pub(super) fn peak_bytes(bytes: &[u8]) -> Result<u64, Refusal> {
     let decoder = Decoder::new(bytes)?;
     let frame = decoder.header();
     let pixels = u64::from(frame.width) * u64::from(frame.height);
     let samples = match frame.components.len() {
-        3 => 3,
-        other => other as u64 + 3,
+        3 => 5,
+        other => other as u64 + 5,
     };
     // Halved chroma makes three bytes of coefficients a pixel; the rare files without it are allowed the difference.
     Ok(pixels * (samples + if frame.is_progressive { 3 } else { 0 }))
