@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{DeviceChoice, PrecisionChoice, Requested};
 use crate::engine::scenes::Kind;
+use crate::engine::skill::SkillClient;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -129,6 +130,8 @@ pub enum Command {
     Models(ModelsArgs),
     /// Run the MCP server on stdio.
     Serve,
+    /// Install the agent skill for Claude Code, Cursor and Windsurf.
+    Skill(SkillArgs),
     /// Show on rendered scenes what CLIP can do and what it cannot, over a real MCP connection.
     Demo(DemoArgs),
     /// Render scenes of coloured shapes with their truth; the starter models' training data.
@@ -277,6 +280,11 @@ pub enum ModelsAction {
         #[arg(required = true)]
         model: Vec<String>,
     },
+    /// Print the card of a model: licence, training data, intended use, as its publisher states them.
+    Card {
+        /// A name of `models list` or a hub id `owner/name`.
+        model: String,
+    },
     /// Compare a model's outputs with published reference values.
     Verify {
         /// A name of `models list`, a hub id or a folder.
@@ -285,6 +293,38 @@ pub enum ModelsAction {
         #[arg(long, value_name = "PATH")]
         image: Vec<String>,
     },
+}
+
+/// Arguments of `skill`.
+#[derive(Debug, Args)]
+pub struct SkillArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: SkillAction,
+}
+
+/// What to do with the skill.
+#[derive(Debug, Subcommand)]
+pub enum SkillAction {
+    /// Write the skill's files where the clients look for skills; files that you have changed are kept.
+    Install(InstallArgs),
+}
+
+/// Arguments of `skill install`.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// The project's folder, or a folder named `skills` [default: the current folder].
+    #[arg(value_name = "DIR", conflicts_with = "for_user")]
+    pub dir: Option<PathBuf>,
+    /// Only for these clients.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = SkillClient::DEFAULT)]
+    pub client: Vec<SkillClient>,
+    /// For all your projects: in your home folder.
+    #[arg(long = "global", id = "for_user")]
+    pub for_user: bool,
+    /// Replace files that differ from the skill of this version.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `demo`.

@@ -17,6 +17,7 @@ mod demo;
 mod models;
 mod render;
 mod report;
+mod skill;
 
 pub use args::{Cli, Command};
 
@@ -76,6 +77,7 @@ fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Ou
         Command::Status => commands::status(&engine),
         Command::Forget(args) => commands::forget(&engine, &args),
         Command::Models(args) => models::run(&engine, &args.action, cancel),
+        Command::Skill(args) => skill::run(&engine, &args.action),
         Command::Serve => crate::mcp::serve_stdio(engine).map(|()| Outcome::Done),
         Command::Demo(args) => demo::run(&engine, &args, cancel),
         Command::Scenes(args) => demo::scenes(&args),

@@ -1,4 +1,4 @@
-//! `models list|fetch|verify`.
+//! `models list|fetch|card|verify`.
 
 use std::sync::atomic::AtomicBool;
 
@@ -19,6 +19,7 @@ pub fn run(engine: &Engine, action: &ModelsAction, cancel: &AtomicBool) -> Resul
     match action {
         ModelsAction::List => list(engine),
         ModelsAction::Fetch { model } => fetch(engine, model, cancel),
+        ModelsAction::Card { model } => card(engine, model, cancel),
         ModelsAction::Verify { model, image } => verify(engine, model, image, cancel),
     }
 }
@@ -45,6 +46,17 @@ fn fetch(engine: &Engine, names: &[String], cancel: &AtomicBool) -> Result<Outco
         } else {
             render::text(&format!("{} at revision {} is on this machine", files.id, files.revision));
         }
+    }
+    Ok(Outcome::Done)
+}
+
+fn card(engine: &Engine, name: &str, cancel: &AtomicBool) -> Result<Outcome> {
+    let repository = registry::find(name).map_or(name, |entry| entry.hub_id);
+    let card = engine.model_card(repository, cancel)?;
+    if engine.config().json {
+        render::json(&card);
+    } else {
+        render::text(card.text.trim_end());
     }
     Ok(Outcome::Done)
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::engine::inspect::Finding;
+use crate::engine::skill::Installed;
 use crate::engine::verify::Verified;
 use crate::error::Error;
 use crate::models::registry::{Entry, Metric};
@@ -210,6 +211,22 @@ pub fn model(entry: &Entry, here: bool, default: bool) {
         if default { "  (default here)" } else { "" }
     ));
     text(&format!("    {}; {}; {}", entry.good_for, entry.languages, entry.hub_id));
+}
+
+/// What `skill install` did with one target.
+pub fn installed(done: &Installed) {
+    let folder = short(&done.target.folder.display().to_string());
+    for (what, files) in [("wrote", &done.written), ("replaced", &done.replaced)] {
+        for file in files {
+            text(&format!("{what} {folder}/{file}"));
+        }
+    }
+    if done.written.is_empty() && done.replaced.is_empty() && done.refused.is_empty() {
+        text(&format!("up to date: {folder}"));
+    }
+    for file in &done.refused {
+        note(&format!("kept {folder}/{file}: it differs from the skill of this version"));
+    }
 }
 
 /// What `models verify` found.

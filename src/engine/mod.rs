@@ -8,9 +8,11 @@ mod fake;
 pub mod find;
 pub mod ingest;
 pub mod inspect;
+pub mod model_card;
 pub mod scenes;
 pub mod search;
 pub mod sheet;
+pub mod skill;
 pub mod url_image;
 pub mod verify;
 
@@ -21,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::index::{Catalogue, VectorCache};
+pub use crate::knowledge::documents;
 use crate::models::Encoder;
 use crate::pixels::{self, DecodeLimits, Picture};
 

@@ -1,4 +1,4 @@
-//! Completions: folders for the prompt, model names for the resource template.
+//! Completions: folders for the prompt, model and repository names for the resource templates.
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,10 @@ pub(super) fn complete(engine: &Engine, request: &CompleteRequestParams) -> Resu
             let names = registry::entries().iter().map(|entry| entry.name.to_owned());
             if name == "name" { names.filter(|name| name.starts_with(typed)).collect() } else { Vec::new() }
         }
+        Reference::Resource(template) if template.uri == resources::CARD_TEMPLATE => {
+            let owner = request.context.as_ref().and_then(|context| context.get_argument("owner"));
+            repositories(name, typed, owner.map(String::as_str))
+        }
         _ => return Err(ErrorData::invalid_params("nothing of this name can be completed", None)),
     };
     let total = values.len();
@@ -36,6 +40,20 @@ pub(super) fn complete(engine: &Engine, request: &CompleteRequestParams) -> Resu
     let has_more = first.len() < total;
     CompletionInfo::with_pagination(first, u32::try_from(total).ok(), has_more)
         .map_err(|reason| ErrorData::internal_error(reason, None))
+}
+
+/// Owners of the known models' repositories, or the names of the repositories of one owner, or of all.
+fn repositories(argument: &str, typed: &str, owner: Option<&str>) -> Vec<String> {
+    let ids = registry::entries().iter().filter_map(|entry| entry.hub_id.split_once('/'));
+    let mut found: Vec<String> = match argument {
+        "owner" => ids.map(|(owner, _)| owner.to_owned()).collect(),
+        "name" => ids.filter(|(of, _)| owner.is_none_or(|owner| owner == *of)).map(|(_, name)| name.to_owned()).collect(),
+        _ => Vec::new(),
+    };
+    found.retain(|value| value.starts_with(typed));
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// Folders inside the roots that begin with what is typed, in the form in which it is typed: relative or absolute.
@@ -111,5 +129,14 @@ mod tests {
         assert!(ask(Reference::for_prompt(prompts::PLAN), "request").unwrap().values.is_empty());
         let models = ask(Reference::for_resource(resources::MODEL_TEMPLATE), "name").unwrap().values;
         assert_eq!(models.len(), registry::entries().len().min(CompletionInfo::MAX_VALUES));
+    }
+
+    #[test]
+    fn repositories_are_completed_within_their_owner() {
+        assert_eq!(repositories("owner", "open", None), ["openai"]);
+        let names = repositories("name", "", Some("openai"));
+        assert!(names.len() >= 4 && names.iter().all(|name| name.starts_with("clip-")), "{names:?}");
+        assert!(repositories("name", "siglip", Some("openai")).is_empty());
+        assert!(repositories("name", "siglip", None).len() > 2);
     }
 }

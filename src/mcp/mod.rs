@@ -6,7 +6,7 @@
 //!   whatever it holds, memory stays bounded whatever the client reads, and the end of input or a signal ends the process.
 //! - `tools` with `schema`, `arguments` and `answer`: one table of tools; adding one is one function of a few lines.
 //! - `work`: blocking work behind a queue, with progress, cancellation and caught panics.
-//! - `resources`, `prompts`, `completions`.
+//! - `resources`, `skills`, `prompts`, `completions`.
 //! - `quiet`: a log writer that never blocks.
 //!
 //! Nothing here prints: stdout belongs to the protocol.
@@ -21,6 +21,7 @@ mod quiet;
 mod resources;
 mod schema;
 mod server;
+mod skills;
 mod stdio;
 mod tools;
 mod vet;

@@ -1,14 +1,17 @@
 //! What the server answers; rmcp calls this for every vetted request.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rmcp::ServerHandler;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
     CustomRequest, CustomResult, DiscoverResult, ErrorCode, ErrorData, GetPromptRequestParams, GetPromptResponse,
-    Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+    GetSkillRequestParams, GetSkillResult, Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceDirectoryRequestParams, ReadResourceDirectoryResult, ReadResourceRequestParams,
     ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::{RequestContext, RoleServer};
@@ -18,15 +21,13 @@ use serde_json::{Value, json};
 use super::answer::{CallToolResultFailure, failure};
 use super::tools::{self, Entry};
 use super::work::{Interrupted, Work};
-use super::{arguments, completions, prompts, resources};
+use super::resources::CONSTANT_TTL_MS;
+use super::{arguments, completions, prompts, resources, skills};
 use crate::engine::{Engine, Watch};
 
-/// Lists and documents stay as they are while the process lives, ms.
-const CONSTANT_TTL_MS: u64 = 3_600_000;
-
 /// Read once per conversation; some clients cut at 2 KB.
-const INSTRUCTIONS: &str = "Local image search and classification with CLIP that knows CLIP's limits. Nothing leaves this \
-machine.\n\
+const INSTRUCTIONS: &str = "Local image search and classification with CLIP that knows CLIP's limits. Images never leave \
+this machine.\n\
 Order: index_folder once per folder, and again after files changed; then clip_search. classify_image needs no index.\n\
 Paths lie inside the allowed folders; relative ones start at the first of them. An error names the next step in its hint.\n\
 Relevance runs from 0 to 1 and is calibrated: below the cut-off nothing is returned, and no result means that nothing fits. \
@@ -35,10 +36,10 @@ CLIP finds what images show. It cannot count, tell left from right, keep apart w
 understand \"not\", read text, or tell fine species, models or individuals apart. When advice says clip_suitable: false, \
 follow its note and do not present the ranking as an answer.\n\
 Results are compact; ask for thumbnails only when you need to look. The resource clip-aware://index/status says what is \
-indexed.";
+indexed; clip-aware://references/alternatives says what to use where CLIP fails; hf://model/{owner}/{name} reads a model's card.";
 
 /// The methods that are served; their malformed requests are answered with -32602.
-const METHODS: [&str; 11] = [
+const METHODS: [&str; 14] = [
     "initialize",
     "ping",
     "server/discover",
@@ -47,6 +48,9 @@ const METHODS: [&str; 11] = [
     "resources/list",
     "resources/templates/list",
     "resources/read",
+    "resources/directory/read",
+    "skills/list",
+    "skills/get",
     "prompts/list",
     "prompts/get",
     "completion/complete",
@@ -134,6 +138,7 @@ impl ServerHandler for Server {
             .enable_resources()
             .enable_prompts()
             .enable_completions()
+            .enable_skills_with_directory_read()
             .build();
         let implementation = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             .with_title("clip-aware")
@@ -212,13 +217,61 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let is_constant = resources::is_constant(&request.uri);
-        let contents = self.read(move |engine| resources::read(engine, &request.uri)).await?;
+        let hint = resources::cache_hint(&request.uri).filter(|_| is_modern(&context));
+        let cancel = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&cancel);
+        let mut reading = pin!(self.read(move |engine| resources::read(engine, &request.uri, &flag)));
+        let contents = tokio::select! {
+            contents = &mut reading => contents?,
+            () = context.ct.cancelled() => {
+                cancel.store(true, Ordering::Relaxed);
+                reading.await?
+            }
+        };
         let mut result = ReadResourceResult::new(vec![contents]);
-        if is_modern(&context) && is_constant {
-            result = result.with_ttl_ms(CONSTANT_TTL_MS).with_cache_scope(CacheScope::Public);
+        if let Some((ttl_ms, scope)) = hint {
+            result = result.with_ttl_ms(ttl_ms).with_cache_scope(scope);
         }
         Ok(result.into())
+    }
+
+    async fn list_skills(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListSkillsResult, ErrorData> {
+        let list = skills::list();
+        Ok(if is_modern(&context) {
+            list.with_ttl_ms(CONSTANT_TTL_MS).with_cache_scope(CacheScope::Public)
+        } else {
+            list
+        })
+    }
+
+    async fn get_skill(
+        &self,
+        request: GetSkillRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetSkillResult, ErrorData> {
+        let skill = skills::get(&request.uri)?;
+        Ok(if is_modern(&context) {
+            skill.with_ttl_ms(CONSTANT_TTL_MS).with_cache_scope(CacheScope::Public)
+        } else {
+            skill
+        })
+    }
+
+    async fn read_resource_directory(
+        &self,
+        request: ReadResourceDirectoryRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceDirectoryResult, ErrorData> {
+        let list = skills::read_directory(&request.uri)?;
+        Ok(if is_modern(&context) {
+            list.with_ttl_ms(CONSTANT_TTL_MS).with_cache_scope(CacheScope::Public)
+        } else {
+            list
+        })
     }
 
     async fn list_prompts(
@@ -283,6 +336,8 @@ fn decoding_fault(method: &str, params: Option<Value>) -> String {
         "initialize" => fault::<InitializeRequestParams>(params),
         "tools/call" => fault::<CallToolRequestParams>(params),
         "resources/read" => fault::<ReadResourceRequestParams>(params),
+        "resources/directory/read" => fault::<ReadResourceDirectoryRequestParams>(params),
+        "skills/get" => fault::<GetSkillRequestParams>(params),
         "prompts/get" => fault::<GetPromptRequestParams>(params),
         "completion/complete" => fault::<CompleteRequestParams>(params),
         _ => None,

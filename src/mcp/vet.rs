@@ -11,7 +11,14 @@ use super::server::is_known_method;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The results of these fit on one page, so no cursor was ever given out.
-const UNPAGED: [&str; 4] = ["tools/list", "resources/list", "resources/templates/list", "prompts/list"];
+const UNPAGED: [&str; 6] = [
+    "tools/list",
+    "resources/list",
+    "resources/templates/list",
+    "resources/directory/read",
+    "skills/list",
+    "prompts/list",
+];
 
 /// What to do with a line.
 #[derive(Debug)]

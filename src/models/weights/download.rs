@@ -1,6 +1,5 @@
 //! Downloading a model into the cache: which files, in which order, with room for all of them.
 
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -50,16 +49,23 @@ pub(super) fn model(
     }
 }
 
-/// Downloads one file.
+/// Downloads one file of at most `max_bytes`; returns the commit whose snapshot now holds it.
 ///
 /// # Errors
-/// As [`super::file`].
-pub(super) fn file(name: &HubName, file: &str, source: &Source, cancel: &AtomicBool) -> Result<PathBuf> {
+/// As [`super::hub_file`].
+pub(super) fn file(
+    name: &HubName,
+    file: &str,
+    max_bytes: u64,
+    source: &Source,
+    cancel: &AtomicBool,
+) -> Result<String> {
     let quiet: &mut dyn FnMut(Transfer<'_>) = &mut |_| {};
     let mut session = Session::begin(name, source, quiet, cancel)?;
+    session.max_bytes = max_bytes;
     session.get(&[file])?;
     session.shelf.record(&name.revision, &session.commit)?;
-    Ok(session.shelf.snapshot(&session.commit).join(file))
+    Ok(session.commit)
 }
 
 /// One download from one repository at one commit.
@@ -70,6 +76,8 @@ struct Session<'a> {
     commit: String,
     /// The files of the repository.
     listing: Vec<String>,
+    /// Longest file that is taken.
+    max_bytes: u64,
     progress: &'a mut dyn FnMut(Transfer<'_>),
     all_done: u64,
     all_total: u64,
@@ -99,6 +107,7 @@ impl<'a> Session<'a> {
             shelf: Shelf::new(&source.cache_dir, &name.repository),
             commit: info.sha,
             listing: info.siblings.into_iter().map(|sibling| sibling.rfilename).collect(),
+            max_bytes: u64::MAX,
             progress,
             all_done: 0,
             all_total: 0,
@@ -153,7 +162,8 @@ impl<'a> Session<'a> {
             let _lock = self.shelf.lock(&metadata.etag, self.hub.cancel(), &mut report)?;
             // Another process may have written it while this one waited.
             if !blob.is_file() {
-                let origin = Origin { repository: &self.name.repository, commit: &self.commit, file };
+                let (repository, commit) = (&self.name.repository, &self.commit);
+                let origin = Origin { repository, commit, file, max_bytes: self.max_bytes };
                 self.transferred += transfer::fetch(&self.hub, origin, metadata, &blob, &mut report)?;
             }
         }

@@ -121,30 +121,78 @@ pub fn presence(name: &str, source: &Source) -> Result<Presence> {
     }
 }
 
-/// One further file of a model, such as its card (`README.md`): from its folder, the cache, or the hub when allowed.
+/// One further file of a model: from its folder, the cache, or the hub when allowed.
 ///
 /// # Errors
 /// As [`fetch`]; [`Error::NotFound`] for a file that a folder does not hold.
 pub fn file(name: &str, file: &str, source: &Source, cancel: &AtomicBool) -> Result<PathBuf> {
-    if file.is_empty()
-        || file.starts_with('.')
-        || !file.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    {
-        return Err(Error::Argument { name: "file", reason: format!("is not a plain file name: `{file}`") });
-    }
-    let name = match name::resolve(name)? {
-        Name::Starter => return Err(Error::NotFound { path: PathBuf::from("starter").join(file) }),
+    checked_file_name(file)?;
+    match name::resolve(name)? {
+        Name::Starter => Err(Error::NotFound { path: PathBuf::from("starter").join(file) }),
         Name::Folder(folder) => {
             let path = folder.join(file);
-            return if path.is_file() { Ok(path) } else { Err(Error::NotFound { path }) };
+            if path.is_file() { Ok(path) } else { Err(Error::NotFound { path }) }
         }
-        Name::Hub(name) => name,
-    };
-    let shelf = Shelf::new(&source.cache_dir, &name.repository);
-    let cached = shelf.commit(&name.revision).map(|commit| shelf.snapshot(&commit).join(file));
-    match cached.filter(|path| path.is_file()) {
-        Some(path) => Ok(path),
-        None if !source.may_download() => Err(Error::Offline { model: name.id, missing: vec![file.to_owned()] }),
-        None => download::file(&name, file, source, cancel),
+        Name::Hub(name) => from_hub(&name, file, u64::MAX, source, cancel).map(|found| found.path),
     }
+}
+
+/// A file of a repository on the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubFile {
+    /// The registry's name where it has the repository, else the hub id.
+    pub id: String,
+    /// `owner/name`.
+    pub repository: String,
+    /// The commit that it belongs to.
+    pub commit: String,
+    /// Where it lies in the cache.
+    pub path: PathBuf,
+}
+
+/// One file of `owner/name` on the hub, such as its card (`README.md`): from the cache, or the hub when allowed. Unlike
+/// [`file`] it never looks at folders of this machine, so a name that comes from elsewhere reaches nothing but the cache.
+///
+/// # Errors
+/// As [`fetch`]; [`Error::ModelFile`] for a file longer than `max_bytes`.
+pub fn hub_file(
+    repository: &str,
+    file: &str,
+    max_bytes: u64,
+    source: &Source,
+    cancel: &AtomicBool,
+) -> Result<HubFile> {
+    checked_file_name(file)?;
+    from_hub(&name::repository(repository)?, file, max_bytes, source, cancel)
+}
+
+fn from_hub(name: &HubName, file: &str, max_bytes: u64, source: &Source, cancel: &AtomicBool) -> Result<HubFile> {
+    let shelf = Shelf::new(&source.cache_dir, &name.repository);
+    let at = |commit: String| HubFile {
+        id: name.id.clone(),
+        repository: name.repository.clone(),
+        path: shelf.snapshot(&commit).join(file),
+        commit,
+    };
+    let known = shelf.commit(&name.revision);
+    if let Some(found) = known.clone().map(at).filter(|found| found.path.is_file()) {
+        return Ok(found);
+    }
+    if source.may_download() {
+        // A branch that was resolved before keeps its commit: moved on for one more file, it would stand for a commit
+        // whose weights are not here, and the model that is here could no longer be found without a network.
+        let name = HubName { revision: known.unwrap_or_else(|| name.revision.clone()), ..name.clone() };
+        return download::file(&name, file, max_bytes, source, cancel).map(at);
+    }
+    let latest = if name.pinned { shelf.commit("main").map(at) } else { None };
+    let missing = || Error::Offline { model: name.id.clone(), missing: vec![file.to_owned()] };
+    latest.filter(|found| found.path.is_file()).ok_or_else(missing)
+}
+
+fn checked_file_name(file: &str) -> Result<()> {
+    let plain = file.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if plain && !file.is_empty() && !file.starts_with('.') {
+        return Ok(());
+    }
+    Err(Error::Argument { name: "file", reason: format!("is not a plain file name: `{file}`") })
 }

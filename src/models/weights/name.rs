@@ -66,6 +66,24 @@ pub(super) fn resolve(name: &str) -> Result<Name> {
     Err(Error::UnknownModel { name: name.to_owned(), known: registry::nearest(plain) })
 }
 
+/// `owner/name` on the hub and nothing else: at the registry's commit where the table has it, else at `main`.
+///
+/// # Errors
+/// [`Error::UnknownModel`] for anything that is no repository's name.
+pub(super) fn repository(id: &str) -> Result<HubName> {
+    if !is_repository(id) {
+        return Err(Error::UnknownModel { name: id.to_owned(), known: registry::nearest(id) });
+    }
+    let entry = registry::entries().iter().find(|entry| entry.hub_id.eq_ignore_ascii_case(id));
+    let revision = entry.and_then(|entry| entry.revision);
+    Ok(HubName {
+        id: entry.map_or(id, |entry| entry.name).to_owned(),
+        repository: entry.map_or(id, |entry| entry.hub_id).to_owned(),
+        revision: revision.unwrap_or("main").to_owned(),
+        pinned: revision.is_some(),
+    })
+}
+
 /// A name that can only be a path.
 fn written_as_path(name: &str) -> Option<PathBuf> {
     let separators = ['/', std::path::MAIN_SEPARATOR];

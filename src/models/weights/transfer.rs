@@ -19,6 +19,19 @@ pub(super) struct Origin<'a> {
     pub(super) commit: &'a str,
     /// Name in the repository.
     pub(super) file: &'a str,
+    /// Longest file that is taken.
+    pub(super) max_bytes: u64,
+}
+
+impl Origin<'_> {
+    /// Refuses a file whose announced or arrived length passes the limit.
+    fn check_length(&self, length: u64) -> Result<()> {
+        if length <= self.max_bytes {
+            return Ok(());
+        }
+        let reason = format!("is longer than the {} bytes that are read of it", self.max_bytes);
+        Err(Error::ModelFile { model: self.repository.to_owned(), file: self.file.to_owned(), reason })
+    }
 }
 
 /// Fetches what is missing of a blob. `report` gets the bytes that are there. Returns the bytes that were transferred.
@@ -35,6 +48,7 @@ pub(super) fn fetch(
     blob: &Path,
     report: &mut dyn FnMut(u64),
 ) -> Result<u64> {
+    origin.check_length(metadata.size.unwrap_or(0))?;
     let mut partial = Partial::open(incomplete(blob), metadata.size)?;
     let mut transferred = 0;
     let mut damaged_before = false;
@@ -108,6 +122,7 @@ impl Partial {
         while let Some(bytes) = answer.next()? {
             self.file.write_all(&bytes).map_err(Error::io("write", &self.path))?;
             self.length += bytes.len() as u64;
+            origin.check_length(self.length)?;
             *transferred += bytes.len() as u64;
             hub.progressed();
             report(self.length);
