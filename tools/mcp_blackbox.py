@@ -253,7 +253,7 @@ def lifecycle(tally, setup):
             answer = result(server.open(version))
             equal(answer["protocolVersion"], version)
             equal(answer["serverInfo"]["name"], "clip-aware")
-            equal(sorted(answer["capabilities"]), ["completions", "prompts", "resources", "tools"])
+            equal(sorted(answer["capabilities"]), ["completions", "extensions", "prompts", "resources", "tools"])
             true(len(answer["instructions"].encode()) < 2048, "instructions too long")
             server.alive()
     for version in ["1999-01-01", NEW_VERSION, "2099-12-31", "", "x"]:

@@ -23,12 +23,18 @@ impl Server {
     }
 
     pub fn start_with(stderr: Stdio) -> Self {
+        Self::start_in(stderr, &[])
+    }
+
+    /// With these environment variables.
+    pub fn start_in(stderr: Stdio, variables: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("photos")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_clip-aware"))
             .args(["--root".as_ref(), root.path().join("photos").as_os_str()])
             .args(["--data-dir".as_ref(), root.path().join("data").as_os_str()])
             .args(["--model", "starter", "serve"])
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)

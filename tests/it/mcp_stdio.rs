@@ -31,7 +31,7 @@ fn capabilities_are_what_is_served_and_instructions_are_short() {
     let declared = answer.pointer("/result/capabilities").and_then(Value::as_object).unwrap();
     let mut names: Vec<_> = declared.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["completions", "prompts", "resources", "tools"]);
+    assert_eq!(names, ["completions", "extensions", "prompts", "resources", "tools"]);
     let instructions = answer.pointer("/result/instructions").and_then(Value::as_str).unwrap();
     assert!((200..2048).contains(&instructions.len()));
 }
