@@ -133,11 +133,13 @@ pub enum Error {
         /// The files that are missing.
         missing: Vec<String>,
     },
-    /// The model card is not in the cache and the network is off.
-    #[error("the card of {repository} is not on this machine and the network is off")]
-    CardOffline {
+    /// The model card is not in the cache and the hub is out of reach.
+    #[error("the card of {repository} is not on this machine, and {reason}")]
+    NoCard {
         /// `owner/name`.
         repository: String,
+        /// The network is off, or what happened.
+        reason: String,
         /// The registry's name, where it has the model.
         known: Option<&'static str>,
     },
@@ -294,11 +296,13 @@ impl Error {
             Self::Offline { model, .. } => format!(
                 "with a network, run `clip-aware models fetch {model}`; without one, give a model folder, or `--model starter` for a first look"
             ),
-            Self::CardOffline { known, .. } => {
+            Self::NoCard { known, .. } => {
                 let instead = known
                     .map(|name| format!("; the resource clip-aware://models/{name} says what this program knows of it"))
                     .unwrap_or_default();
-                format!("read it once without `--offline` and HF_HUB_OFFLINE: it stays in the Hugging Face cache{instead}")
+                format!(
+                    "read it once with a network, without `--offline` and HF_HUB_OFFLINE: it stays in the Hugging Face cache{instead}"
+                )
             }
             Self::Hub { status: Some(401 | 403), .. } => {
                 "set HF_TOKEN to a token that may read this repository, and accept its terms on the hub".into()

@@ -48,7 +48,7 @@ impl Engine {
     /// from the network with `--offline`.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`] for what is no hub id; [`Error::CardOffline`]; [`Error::Hub`] as the hub answers;
+    /// [`Error::UnknownModel`] for what is no hub id; [`Error::NoCard`]; [`Error::Hub`] as the hub answers;
     /// [`Error::ModelFile`] for a card that is too long or no text.
     pub fn model_card(&self, repository: &str, cancel: &AtomicBool) -> Result<ModelCard> {
         let source = Source {
@@ -65,12 +65,14 @@ impl Engine {
 /// # Errors
 /// As [`Engine::model_card`].
 pub fn card(repository: &str, source: &Source, cancel: &AtomicBool) -> Result<ModelCard> {
-    let file = weights::hub_file(repository, "README.md", MAX_FETCHED, source, cancel).map_err(|error| match error {
-        Error::Offline { model, .. } => Error::CardOffline {
-            known: registry::find(&model).map(|entry| entry.name),
-            repository: repository.to_owned(),
-        },
-        error => error,
+    let file = weights::hub_file(repository, "README.md", MAX_FETCHED, source, cancel).map_err(|error| {
+        let reason = match &error {
+            Error::Offline { .. } => "the network is off".to_owned(),
+            Error::Hub { status: None, .. } => error.to_string(),
+            _ => return error,
+        };
+        let known = registry::find(repository).map(|entry| entry.name);
+        Error::NoCard { repository: repository.to_owned(), reason, known }
     })?;
     let bytes = std::fs::read(&file.path).map_err(Error::io("read", &file.path))?;
     let text = String::from_utf8(bytes).map_err(|_| Error::ModelFile {

@@ -110,7 +110,7 @@ fn refusal(uri: &str, error: &Error) -> ErrorData {
         data.insert("hint".to_owned(), Value::String(hint));
     }
     match error {
-        Error::UnknownModel { .. } | Error::CardOffline { .. } | Error::Hub { status: Some(401 | 403 | 404), .. } => {
+        Error::UnknownModel { .. } | Error::NoCard { .. } | Error::Hub { status: Some(401 | 403 | 404), .. } => {
             ErrorData::resource_not_found(error.to_string(), Some(data))
         }
         _ => ErrorData::internal_error(error.to_string(), Some(data)),

@@ -62,6 +62,15 @@ fn without_a_network_the_error_names_the_next_step() {
 }
 
 #[test]
+fn a_hub_out_of_reach_is_said_with_what_is_known_without_it() {
+    let mut setup = setup_with(hub_with_card());
+    setup.source.endpoint = "http://127.0.0.1:9".to_owned();
+    let error = card(&setup, "openai/clip-vit-base-patch32", &setup.source).unwrap_err();
+    assert!(error.to_string().contains("is not on this machine, and cannot fetch"), "{error}");
+    assert!(error.hint().unwrap().contains("clip-aware://models/clip-vit-b32"), "{error}");
+}
+
+#[test]
 fn a_card_that_is_not_there_or_not_open_is_an_error_of_the_hub() {
     let mut without = files();
     without.retain(|(name, _)| *name != "README.md");
@@ -115,7 +124,7 @@ fn a_card_whose_length_lies_is_refused_when_it_passes_the_limit() {
     let setup = setup_with(LoopbackHub::start(&long));
     setup.hub.fault("HEAD", "/api/resolve-cache/", Fault::LengthOff(-(3 << 20) + 10), FOREVER);
     let error = card(&setup, REPOSITORY, &setup.source).unwrap_err();
-    assert!(matches!(&error, Error::Hub { .. } | Error::ModelFile { .. }), "{error}");
+    assert!(matches!(&error, Error::NoCard { .. } | Error::ModelFile { .. }), "{error}");
 }
 
 #[test]
