@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::world::World;
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Compares the part of a document between `<!-- name -->` and `<!-- /name -->` with what it should be.
-fn check_part(document: &Path, name: &str, expected: &str) {
+pub fn check_part(document: &Path, name: &str, expected: &str) {
     let text = std::fs::read_to_string(document).unwrap();
     let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let start = text.find(&open).unwrap_or_else(|| panic!("{open} is missing")) + open.len();
@@ -36,10 +36,13 @@ fn without_digits(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect()
 }
 
+pub fn tool_definitions() -> Vec<Value> {
+    clip_aware::mcp::tool_definitions().as_array().unwrap().clone()
+}
+
 fn tools_table() -> String {
-    let definitions = clip_aware::mcp::tool_definitions();
     let mut table = "| tool | arguments | when |\n|---|---|---|\n".to_owned();
-    for tool in definitions.as_array().unwrap() {
+    for tool in tool_definitions() {
         let schema = &tool["inputSchema"];
         let required: Vec<&Value> = schema["required"].as_array().into_iter().flatten().collect();
         let arguments: Vec<String> = schema["properties"]

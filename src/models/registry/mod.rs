@@ -174,6 +174,36 @@ pub fn markdown() -> String {
     text
 }
 
+/// A step of the selection guide.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// The wish.
+    pub wish: &'static str,
+    /// As papers call it.
+    pub model: &'static str,
+    /// Its name in the table.
+    pub name: &'static str,
+    /// One image on an ordinary CPU, milliseconds, as a rule of thumb.
+    pub cpu_ms: u32,
+}
+
+/// The selection guide: from fast to good.
+pub const GUIDE: [Choice; 3] = [
+    Choice { wish: "fast, lower quality", model: "ViT-B/32", name: "clip-vit-b32", cpu_ms: 100 },
+    Choice { wish: "balanced, recommended", model: "ViT-L/14", name: "clip-vit-l14", cpu_ms: 300 },
+    Choice { wish: "highest quality, slower", model: "ViT-g/14", name: "openclip-vit-g14-laion2b", cpu_ms: 1000 },
+];
+
+/// The selection guide in Markdown.
+pub fn guide_markdown() -> String {
+    let mut text = String::from("| wish | take | `--model` | one image on a CPU |\n|---|---|---|---:|\n");
+    for Choice { wish, model, name, cpu_ms } in GUIDE {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| {wish} | {model} | `{name}` | about {cpu_ms} ms |");
+    }
+    text
+}
+
 fn size(mib: u32) -> String {
     if mib < 1024 { format!("{mib} MiB") } else { format!("{:.1} GiB", f64::from(mib) / 1024.0) }
 }
@@ -221,6 +251,14 @@ mod tests {
         assert_eq!(default_for("cpu").name, "clip-vit-b32");
         assert_eq!(default_for("cuda").name, "clip-vit-l14");
         assert_eq!(default_for("metal").name, "clip-vit-l14");
+    }
+
+    #[test]
+    fn the_guide_names_models_of_the_table() {
+        for choice in GUIDE {
+            assert_eq!(find(choice.name).map(|entry| entry.name), Some(choice.name));
+        }
+        assert_eq!(guide_markdown().lines().count(), GUIDE.len() + 2);
     }
 
     #[test]
