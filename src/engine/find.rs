@@ -95,7 +95,7 @@ impl Engine {
             },
         )?;
         let task = request.text.map_or(Task::ImageSimilarity, task::of_request);
-        let mut notes: Vec<String> = task.note().map(str::to_owned).into_iter().collect();
+        let mut notes: Vec<String> = task.note().into_iter().collect();
         if let Some(text) = request.text {
             notes.extend(language_note(encoder.id(), text));
             let (tokens, most) = encoder.token_count(text)?;

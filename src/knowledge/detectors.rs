@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::sources::{self, Source};
+
 /// What a figure measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Benchmark {
@@ -39,17 +41,8 @@ pub struct Detector {
     /// What to know.
     pub note: &'static str,
     /// Where the figure is published.
-    pub source: &'static str,
+    pub source: &'static Source,
 }
-
-const DETR: &str = "https://github.com/facebookresearch/detr";
-const FASTER_RCNN: &str = "https://github.com/pytorch/vision/issues/5763";
-const YOLOX: &str = "https://github.com/Megvii-BaseDetection/YOLOX";
-const RT_DETR: &str = "https://github.com/lyuwenyu/RT-DETR";
-const D_FINE: &str = "https://github.com/Peterande/D-FINE";
-const RF_DETR: &str = "https://rfdetr.roboflow.com/develop/learn/benchmarks/";
-const OWL_VIT: &str = "https://arxiv.org/abs/2205.06230";
-const GROUNDING_DINO: &str = "https://arxiv.org/abs/2303.05499";
 
 const APACHE: &str = "Apache-2.0";
 
@@ -58,36 +51,36 @@ const fn coco(
     precision: f32,
     parameters_million: Option<f32>,
     note: &'static str,
-    source: &'static str,
+    source: &'static Source,
 ) -> Detector {
     Detector { name, precision, benchmark: Benchmark::Coco, parameters_million, licence: APACHE, note, source }
 }
 
-const fn open(name: &'static str, precision: f32, benchmark: Benchmark, source: &'static str) -> Detector {
+const fn open(name: &'static str, precision: f32, benchmark: Benchmark, source: &'static Source) -> Detector {
     let note = "open vocabulary: the label is a text";
     Detector { name, precision, benchmark, parameters_million: None, licence: APACHE, note, source }
 }
 
 /// Every detector of the table.
 pub static DETECTORS: [Detector; 15] = [
-    coco("DETR R50", 42.0, Some(41.0), "ResNet and a plain transformer; facebook/detr-resnet-50", DETR),
-    coco("DETR R101", 43.5, None, "as above, deeper; facebook/detr-resnet-101", DETR),
+    coco("DETR R50", 42.0, Some(41.0), "ResNet and a plain transformer; facebook/detr-resnet-50", &sources::DETR),
+    coco("DETR R101", 43.5, None, "as above, deeper; facebook/detr-resnet-101", &sources::DETR),
     Detector {
         licence: "BSD-3-Clause",
-        ..coco("Faster R-CNN R50-FPN v2", 46.7, None, "two stages; torchvision weights", FASTER_RCNN)
+        ..coco("Faster R-CNN R50-FPN v2", 46.7, None, "two stages; torchvision weights", &sources::FASTER_RCNN_V2)
     },
-    coco("YOLOX nano", 25.8, Some(0.91), "for CPUs", YOLOX),
-    coco("YOLOX tiny", 32.8, Some(5.06), "for CPUs", YOLOX),
-    coco("YOLOX s", 40.5, Some(9.0), "for CPUs", YOLOX),
-    coco("RT-DETR R50", 53.1, None, "real time on a GPU", RT_DETR),
-    coco("D-FINE S", 48.5, Some(10.0), "deformable attention", D_FINE),
-    coco("D-FINE M", 52.3, Some(19.0), "deformable attention", D_FINE),
-    coco("D-FINE L", 54.0, Some(31.0), "deformable attention", D_FINE),
-    coco("D-FINE X", 55.8, Some(62.0), "deformable attention", D_FINE),
-    coco("RF-DETR L", 56.5, None, "DINOv2 backbone, deformable attention", RF_DETR),
-    open("OWL-ViT L/14", 34.6, Benchmark::Lvis, OWL_VIT),
-    open("Grounding DINO T", 48.4, Benchmark::CocoZeroShot, GROUNDING_DINO),
-    open("Grounding DINO L", 52.5, Benchmark::CocoZeroShot, GROUNDING_DINO),
+    coco("YOLOX nano", 25.8, Some(0.91), "for CPUs", &sources::YOLOX),
+    coco("YOLOX tiny", 32.8, Some(5.06), "for CPUs", &sources::YOLOX),
+    coco("YOLOX s", 40.5, Some(9.0), "for CPUs", &sources::YOLOX),
+    coco("RT-DETR R50", 53.1, None, "real time on a GPU", &sources::RT_DETR),
+    coco("D-FINE S", 48.5, Some(10.0), "deformable attention", &sources::D_FINE),
+    coco("D-FINE M", 52.3, Some(19.0), "deformable attention", &sources::D_FINE),
+    coco("D-FINE L", 54.0, Some(31.0), "deformable attention", &sources::D_FINE),
+    coco("D-FINE X", 55.8, Some(62.0), "deformable attention", &sources::D_FINE),
+    coco("RF-DETR L", 56.5, None, "DINOv2 backbone, deformable attention", &sources::RF_DETR),
+    open("OWL-ViT L/14", 34.6, Benchmark::Lvis, &sources::OWL_VIT),
+    open("Grounding DINO T", 48.4, Benchmark::CocoZeroShot, &sources::GROUNDING_DINO),
+    open("Grounding DINO L", 52.5, Benchmark::CocoZeroShot, &sources::GROUNDING_DINO),
 ];
 
 /// The table in Markdown.
@@ -97,17 +90,17 @@ pub fn markdown() -> String {
     );
     for detector in &DETECTORS {
         let parameters = detector.parameters_million.map_or_else(|| "-".to_owned(), |n| format!("{n} M"));
-        let place = detector.source.trim_start_matches("https://").trim_end_matches('/');
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {:.1} | {} | {parameters} | {} | {} | [{place}]({}) |",
+            "| {} | {:.1} | {} | {parameters} | {} | {} | [{}]({}) |",
             detector.name,
             detector.precision,
             detector.benchmark.name(),
             detector.licence,
             detector.note,
-            detector.source,
+            detector.source.short(),
+            detector.source.url,
         );
     }
     text
@@ -120,7 +113,7 @@ mod tests {
     #[test]
     fn every_figure_has_a_source_and_every_row_seven_cells() {
         for detector in &DETECTORS {
-            assert!(detector.source.starts_with("https://") && (20.0..70.0).contains(&detector.precision));
+            assert!(sources::all().contains(&detector.source) && (20.0..70.0).contains(&detector.precision));
         }
         let text = markdown();
         assert_eq!(text.lines().count(), DETECTORS.len() + 2);

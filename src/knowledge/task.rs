@@ -1,5 +1,7 @@
 //! Which task a search request is, judged by its wording, so that a search can say what its ranking cannot know.
 
+use super::facts;
+
 /// A task that a request can be; the names are the contract's (design.md section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -38,26 +40,33 @@ impl Task {
         matches!(self, Self::SemanticSearch | Self::ImageSimilarity)
     }
 
-    /// What a caller should know before trusting the ranking; `None` where CLIP suits. Numbers come with their source.
-    pub fn note(self) -> Option<&'static str> {
-        Some(match self {
+    /// What a caller should know before trusting the ranking; `None` where CLIP suits. Numbers come from [`facts`], with
+    /// their source.
+    pub fn note(self) -> Option<String> {
+        let (limit, fact, consequence) = match self {
             Self::SemanticSearch | Self::ImageSimilarity => return None,
-            Self::Counting => {
-                "CLIP does not count (ViT-B/32 gets 31.67 % of CountBench right, arXiv 2302.12066): hits show the thing, in any number"
-            }
-            Self::Spatial => {
-                "CLIP does not see who is left, right, above or below (VSR: 56.0 % where chance is 50, cambridgeltl/visual-spatial-reasoning): hits show the things, in any arrangement"
-            }
+            Self::Counting => ("CLIP does not count", "countbench", "hits show the thing, in any number"),
+            Self::Spatial => (
+                "CLIP does not see who is left, right, above or below",
+                "vsr",
+                "hits show the things, in any arrangement",
+            ),
             Self::Compositional => {
-                "CLIP does not bind attributes to things (no CLIP-like space holds content and binding together, arXiv 2503.08723): hits may have them swapped"
+                ("CLIP does not bind attributes to things", "half-truths", "hits may have them swapped")
             }
-            Self::Negation => {
-                "CLIP ignores negation (often at chance, NegBench, arXiv 2501.09425): hits may show just what you excluded; use minus for a soft exclusion"
-            }
-            Self::TextReading => {
-                "CLIP does not read reliably: hits may look like text of that kind without the words; use OCR to confirm"
-            }
-        })
+            Self::Negation => (
+                "CLIP ignores negation",
+                "negbench",
+                "hits may show just what you excluded; use minus for a soft exclusion",
+            ),
+            Self::TextReading => (
+                "CLIP does not read reliably",
+                "digits",
+                "hits may look like text of that kind without the words; use OCR to confirm",
+            ),
+        };
+        let evidence = facts::find(fact).map(|fact| format!(" ({})", fact.in_short())).unwrap_or_default();
+        Some(format!("{limit}{evidence}: {consequence}"))
     }
 }
 
