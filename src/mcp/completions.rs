@@ -47,7 +47,9 @@ fn repositories(argument: &str, typed: &str, owner: Option<&str>) -> Vec<String>
     let ids = registry::entries().iter().filter_map(|entry| entry.hub_id.split_once('/'));
     let mut found: Vec<String> = match argument {
         "owner" => ids.map(|(owner, _)| owner.to_owned()).collect(),
-        "name" => ids.filter(|(of, _)| owner.is_none_or(|owner| owner == *of)).map(|(_, name)| name.to_owned()).collect(),
+        "name" => {
+            ids.filter(|(of, _)| owner.is_none_or(|owner| owner == *of)).map(|(_, name)| name.to_owned()).collect()
+        }
         _ => Vec::new(),
     };
     found.retain(|value| value.starts_with(typed));

@@ -94,9 +94,8 @@ fn skill() -> Skill {
         }
     }
     let files = documents::skill_files();
-    let entry = |file: &SkillFile| {
-        SkillResource::new(uri_of(&file.path), digest(file.text.as_bytes()), file.text.len() as u64)
-    };
+    let entry =
+        |file: &SkillFile| SkillResource::new(uri_of(&file.path), digest(file.text.as_bytes()), file.text.len() as u64);
     let mut manifest: Vec<SkillResource> = files.iter().map(entry).collect();
     manifest.sort_by(|a, b| a.uri.cmp(&b.uri));
     Skill::new(uri_of(SKILL_MD), frontmatter, SkillResources::Files(manifest))

@@ -38,7 +38,8 @@ fn a_card_comes_through_the_hubs_redirect_and_then_from_the_cache() {
     let setup = setup_with(hub_with_card());
     let first = card(&setup, REPOSITORY, &setup.source).unwrap();
     assert_eq!(first.revision, COMMIT);
-    for part in [REPOSITORY, COMMIT, "- licence: mit\n", "- task: zero-shot-image-classification\n", "# Tiny\n\nSmall."] {
+    for part in [REPOSITORY, COMMIT, "- licence: mit\n", "- task: zero-shot-image-classification\n", "# Tiny\n\nSmall."]
+    {
         assert!(first.text.contains(part), "{part}: {}", first.text);
     }
     assert!(!first.text.contains("model-index"), "{}", first.text);

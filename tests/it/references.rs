@@ -63,8 +63,10 @@ fn code(text: &str) -> String {
 }
 
 fn link(source: &Source) -> String {
-    if source.url.starts_with("https://") {
+    if source.url.starts_with("https://arxiv.org/") {
         format!("[{}]({})", cell(&source.short()), source.url)
+    } else if source.url.starts_with("https://") {
+        format!("[{} {}]({})", cell(source.authors), source.year, source.url)
     } else {
         format!("measured by this project, {}", code(source.url))
     }
@@ -94,19 +96,19 @@ fn examples_table(topics: impl Iterator<Item = Topic>) -> String {
 fn section(topic: Topic) -> String {
     let article = topic.article();
     let cues: String = article.cues.iter().map(|cue| format!("- {cue}\n")).collect();
-    let instead: Vec<_> = article.instead().map(|(system, status)| format!("{} ({})", system.name, here(status))).collect();
-    let mut instead_once: Vec<String> = Vec::new();
-    instead.into_iter().for_each(|name| if !instead_once.contains(&name) { instead_once.push(name) });
+    let instead: String = article
+        .instead()
+        .map(|(system, status)| format!("- {} ({}): {}\n", system.name, here(status), system.does))
+        .collect();
     let says = if topic.clip_suitable() { "What works" } else { "What fails" };
     format!(
-        "## {}\n\nTopic `{}`. {says}: {}.\n\nWhy: {}\n\nIn a request:\n\n{cues}\n{}\n{}\nUse: {}.\n",
+        "## {}\n\nTopic `{}`. {says}: {}.\n\nWhy: {}\n\nIn a request:\n\n{cues}\n{}\n{}\nInstead:\n\n{instead}",
         article.title,
         topic.name(),
         article.what,
         article.why,
         facts_table(topic),
         examples_table(std::iter::once(topic)),
-        instead_once.join("; "),
     )
 }
 
@@ -137,17 +139,43 @@ fn systems_table() -> String {
     table
 }
 
-/// What to do per task, as far as this build has it.
+/// What to do per task, as far as this build has it; what CLIP is good at comes first.
 fn tasks_table() -> String {
-    let mut table = "| the answer hangs on | in this version | elsewhere |\n|---|---|---|\n".to_owned();
-    for topic in TOPICS.into_iter().filter(|topic| !matches!(topic, Topic::Calibration)) {
+    let mut table = "| the answer hangs on | in this version | gives | elsewhere |\n|---|---|---|---|\n".to_owned();
+    let tasks = TOPICS.into_iter().filter(|topic| !matches!(topic, Topic::Calibration | Topic::Strengths));
+    for topic in std::iter::once(Topic::Strengths).chain(tasks) {
         let article = topic.article();
         let example = article.right().unwrap_or_else(|| panic!("{}: nothing to do", topic.name()));
-        let elsewhere: Vec<&str> =
-            article.instead().filter(|(_, status)| *status != Status::RunsHere).map(|(system, _)| system.name).collect();
+        let elsewhere = article.instead().filter(|(_, status)| *status != Status::RunsHere);
+        let elsewhere: Vec<&str> = elsewhere.map(|(system, _)| system.name).collect();
         let elsewhere = if elsewhere.is_empty() { "-".to_owned() } else { elsewhere.join(", ") };
-        let name = topic.name().replace('_', " ");
-        writeln!(table, "| {name} | {}: {} | {elsewhere} |", code(example.call), cell(example.outcome)).unwrap();
+        writeln!(table, "| {} | {} | {} | {elsewhere} |", asked(topic), code(example.call), cell(example.outcome))
+            .unwrap();
+    }
+    table
+}
+
+/// A topic as a reader of a request sees it.
+fn asked(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Counting => "a number",
+        Topic::FineGrained => "a species, model or individual",
+        Topic::Spatial => "a position or relation",
+        Topic::Compositional => "who has which attribute, who does what",
+        Topic::Negation => "an absence",
+        Topic::TextReading => "written words",
+        Topic::Calibration => "what a score means",
+        Topic::DomainShift => "pictures unlike web photos",
+        Topic::Strengths => "a scene, kind of thing, style or mood",
+    }
+}
+
+/// One telling fact per limit, for README.md.
+fn limits_table() -> String {
+    let mut table = "| CLIP and | a telling figure | source |\n|---|---|---|\n".to_owned();
+    for topic in TOPICS.into_iter().filter(|topic| !topic.clip_suitable()) {
+        let fact = topic.article().facts().next().unwrap();
+        writeln!(table, "| {} | {} | {} |", asked(topic), cell(fact.statement), link(fact.source)).unwrap();
     }
     table
 }
@@ -173,6 +201,7 @@ fn the_generated_parts_are_what_the_program_knows_and_the_skill_holds_copies() {
             }
         }
     }
+    check_part(&root().join("README.md"), "limits", &limits_table());
     for document in &documents::REFERENCES {
         let (from, to) = (root().join("references"), skill_folder().join("references"));
         let (from, to) = (from.join(document.file_name()), to.join(document.file_name()));
@@ -215,10 +244,15 @@ fn claims(prose: &str) -> Vec<String> {
         if number.is_empty() || !number.chars().all(|c| c.is_ascii_digit() || c == '.') {
             continue;
         }
-        let after = word.rsplit_once(number).map_or("", |(_, after)| after);
+        let (before, after) = word.rsplit_once(number).unwrap_or_default();
+        // `Apache-2.0` and `R50` are names.
+        if before.contains(char::is_alphabetic) {
+            continue;
+        }
         let unit = if after.starts_with('%') { "%" } else { words.get(at + 1).copied().unwrap_or_default() };
         let cited = at > 0 && words[at - 1].ends_with("arXiv");
-        if !cited && (number.contains('.') || ["%", "ms", "M", "MiB", "GiB", "GB", "percent", "points"].contains(&unit)) {
+        if !cited && (number.contains('.') || ["%", "ms", "M", "MiB", "GiB", "GB", "percent", "points"].contains(&unit))
+        {
             found.push(number.to_owned());
         }
     }
@@ -227,7 +261,9 @@ fn claims(prose: &str) -> Vec<String> {
 
 #[test]
 fn claims_are_found() {
-    let text = prose("CLIP gets 31.67 % of [it](https://x/2.5), 75 % later, and 40.6% else, `0.3`, in 3 steps (arXiv 2302.12066).");
+    let text = prose(
+        "CLIP gets 31.67 % of [it](https://x/2.5), 75 % later, and 40.6% else, `0.3`, in 3 steps (arXiv 2302.12066, Apache-2.0).",
+    );
     assert_eq!(claims(&text), ["31.67", "75", "40.6"]);
     assert!(claims(&prose("<!-- facts x -->\n| 5 % |\n<!-- /facts x -->\nwords")).is_empty());
 }
@@ -266,8 +302,7 @@ fn every_link_leads_to_a_known_source_or_a_file() {
             }
         }
         for (at, _) in text.match_indices("arXiv ") {
-            let number: String =
-                text[at + 6..].chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+            let number: String = text[at + 6..].chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
             let url = format!("https://arxiv.org/abs/{}", number.trim_end_matches('.'));
             assert!(number.is_empty() || known.contains(&url), "{}: arXiv {number} is no known source", path.display());
         }

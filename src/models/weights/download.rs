@@ -53,13 +53,7 @@ pub(super) fn model(
 ///
 /// # Errors
 /// As [`super::hub_file`].
-pub(super) fn file(
-    name: &HubName,
-    file: &str,
-    max_bytes: u64,
-    source: &Source,
-    cancel: &AtomicBool,
-) -> Result<String> {
+pub(super) fn file(name: &HubName, file: &str, max_bytes: u64, source: &Source, cancel: &AtomicBool) -> Result<String> {
     let quiet: &mut dyn FnMut(Transfer<'_>) = &mut |_| {};
     let mut session = Session::begin(name, source, quiet, cancel)?;
     session.max_bytes = max_bytes;

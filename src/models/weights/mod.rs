@@ -155,13 +155,7 @@ pub struct HubFile {
 ///
 /// # Errors
 /// As [`fetch`]; [`Error::ModelFile`] for a file longer than `max_bytes`.
-pub fn hub_file(
-    repository: &str,
-    file: &str,
-    max_bytes: u64,
-    source: &Source,
-    cancel: &AtomicBool,
-) -> Result<HubFile> {
+pub fn hub_file(repository: &str, file: &str, max_bytes: u64, source: &Source, cancel: &AtomicBool) -> Result<HubFile> {
     checked_file_name(file)?;
     from_hub(&name::repository(repository)?, file, max_bytes, source, cancel)
 }
