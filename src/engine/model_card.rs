@@ -167,9 +167,10 @@ mod tests {
 
     #[test]
     fn a_card_is_its_fields_in_short_and_its_body() {
-        let tags: String = (0..20).map(|n| format!("- tag{n}\n")).collect();
-        let card =
-            format!("---\nlicense: mit\ntags:\n{tags}widget:\n- text: x\n---\n\n# Tiny\n<!-- hidden -->\x1b[31mred\n");
+        let tags = (0..20).map(|n| format!("- tag{n}")).collect::<Vec<_>>().join("\n");
+        let card = format!(
+            "---\nlicense: mit\ntags:\n{tags}\nwidget:\n- text: x\n---\n\n# Tiny\n<!-- hidden -->\x1b[31mred\n"
+        );
         let text = shown(&file("ada/tiny"), &card);
         let expected = "\n- licence: mit\n- tags: tag0, tag1, tag2, tag3, tag4, tag5, tag6, tag7, tag8, tag9, tag10, tag11 \
                         and 8 more\n\n# Tiny\n[31mred\n";

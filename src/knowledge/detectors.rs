@@ -1,4 +1,4 @@
-//! Published accuracy of object detectors, for the table of references/object_detection.md.
+//! Published accuracy of object detectors, for the table of `references/object_detection.md`.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::sources::{self, Source};
 /// What a figure measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Benchmark {
-    /// COCO 2017 val, average precision over IoU 0.50 to 0.95, trained on COCO.
+    /// COCO 2017 val, average precision over `IoU` 0.50 to 0.95, trained on COCO.
     Coco,
     /// The same without training on COCO.
     CocoZeroShot,
@@ -93,14 +93,13 @@ pub fn markdown() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {:.1} | {} | {parameters} | {} | {} | [{}]({}) |",
+            "| {} | {:.1} | {} | {parameters} | {} | {} | {} |",
             detector.name,
             detector.precision,
             detector.benchmark.name(),
             detector.licence,
             detector.note,
-            detector.source.short(),
-            detector.source.url,
+            detector.source.markdown(),
         );
     }
     text

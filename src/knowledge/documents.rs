@@ -119,7 +119,8 @@ mod tests {
         assert_eq!(field("license").as_deref(), Some("Apache-2.0"));
         let files = skill_files();
         assert_eq!(files.len(), REFERENCES.len() + 1);
-        assert!(files.iter().all(|file| file.path.split('/').count() <= 2 && file.path.ends_with(".md")));
+        let markdown = |path: &str| path.rsplit_once('.').is_some_and(|(_, ending)| ending == "md");
+        assert!(files.iter().all(|file| file.path.split('/').count() <= 2 && markdown(&file.path)));
     }
 
     #[test]

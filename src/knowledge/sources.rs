@@ -25,6 +25,17 @@ impl Source {
             None => format!("{} {}, {}", self.authors, self.year, self.url.trim_start_matches("https://")),
         }
     }
+
+    /// A link in Markdown; for a measurement of this project the file that repeats it.
+    pub fn markdown(&self) -> String {
+        if self.url.starts_with("https://arxiv.org/") {
+            format!("[{}]({})", self.short(), self.url)
+        } else if self.url.starts_with("https://") {
+            format!("[{} {}]({})", self.authors, self.year, self.url)
+        } else {
+            format!("measured by this project, `{}`", self.url)
+        }
+    }
 }
 
 const fn arxiv(
@@ -39,7 +50,7 @@ const fn arxiv(
 
 macro_rules! sources {
     ($($name:ident = $title:literal, $authors:literal, $venue:literal, $year:literal, $url:literal;)*) => {
-        $(#[doc = $title] pub static $name: Source = arxiv($title, $authors, $venue, $year, $url);)*
+        $(#[doc = concat!("`", $title, "`")] pub static $name: Source = arxiv($title, $authors, $venue, $year, $url);)*
         /// All sources, in the order of this file.
         pub fn all() -> &'static [&'static Source] {
             static ALL: &[&Source] = &[$(&$name),*];

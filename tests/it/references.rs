@@ -62,20 +62,11 @@ fn code(text: &str) -> String {
     format!("{quotes}{}{quotes}", cell(text))
 }
 
-fn link(source: &Source) -> String {
-    if source.url.starts_with("https://arxiv.org/") {
-        format!("[{}]({})", cell(&source.short()), source.url)
-    } else if source.url.starts_with("https://") {
-        format!("[{} {}]({})", cell(source.authors), source.year, source.url)
-    } else {
-        format!("measured by this project, {}", code(source.url))
-    }
-}
-
 fn facts_table(topic: Topic) -> String {
     let mut table = "| fact | measured on | source |\n|---|---|---|\n".to_owned();
     for fact in topic.article().facts() {
-        writeln!(table, "| {} | {} | {} |", cell(fact.statement), cell(fact.measured_on), link(fact.source)).unwrap();
+        writeln!(table, "| {} | {} | {} |", cell(fact.statement), cell(fact.measured_on), fact.source.markdown())
+            .unwrap();
     }
     table
 }
@@ -95,20 +86,21 @@ fn examples_table(topics: impl Iterator<Item = Topic>) -> String {
 
 fn section(topic: Topic) -> String {
     let article = topic.article();
-    let cues: String = article.cues.iter().map(|cue| format!("- {cue}\n")).collect();
-    let instead: String = article
+    let cues = article.cues.iter().map(|cue| format!("- {cue}")).collect::<Vec<_>>().join("\n");
+    let instead: Vec<String> = article
         .instead()
-        .map(|(system, status)| format!("- {} ({}): {}\n", system.name, here(status), system.does))
+        .map(|(system, status)| format!("- {} ({}): {}", system.name, here(status), system.does))
         .collect();
     let says = if topic.clip_suitable() { "What works" } else { "What fails" };
     format!(
-        "## {}\n\nTopic `{}`. {says}: {}.\n\nWhy: {}\n\nIn a request:\n\n{cues}\n{}\n{}\nInstead:\n\n{instead}",
+        "## {}\n\nTopic `{}`. {says}: {}.\n\nWhy: {}\n\nIn a request:\n\n{cues}\n\n{}\n{}\nInstead:\n\n{}\n",
         article.title,
         topic.name(),
         article.what,
         article.why,
         facts_table(topic),
         examples_table(std::iter::once(topic)),
+        instead.join("\n"),
     )
 }
 
@@ -124,7 +116,7 @@ fn systems_table() -> String {
     let mut table = "| system | does | in this version | where | source |\n|---|---|---|---|---|\n".to_owned();
     for system in systems::ALL.iter().filter(|system| !system.ours) {
         let Some(status) = system.status() else { continue };
-        let source = system.source.map_or_else(|| "-".to_owned(), link);
+        let source = system.source.map_or_else(|| "-".to_owned(), Source::markdown);
         let file = if system.file.is_empty() { "-" } else { system.file };
         writeln!(
             table,
@@ -175,7 +167,7 @@ fn limits_table() -> String {
     let mut table = "| CLIP and | a telling figure | source |\n|---|---|---|\n".to_owned();
     for topic in TOPICS.into_iter().filter(|topic| !topic.clip_suitable()) {
         let fact = topic.article().facts().next().unwrap();
-        writeln!(table, "| {} | {} | {} |", asked(topic), cell(fact.statement), link(fact.source)).unwrap();
+        writeln!(table, "| {} | {} | {} |", asked(topic), cell(fact.statement), fact.source.markdown()).unwrap();
     }
     table
 }
@@ -297,8 +289,11 @@ fn every_link_leads_to_a_known_source_or_a_file() {
             if target.contains("://") {
                 assert!(known.contains(target), "{}: {target} is no known source", path.display());
             } else {
+                // References of a skill lie one level deep: what links on from one of them is not followed by readers,
+                // and scanners take it for hiding.
+                assert!(path.ends_with(SKILL_MD), "{}: {target}: name a page in backticks instead", path.display());
                 assert!(folder.join(target).is_file(), "{}: {target} is not there", path.display());
-                assert!(Path::new(target).components().count() <= 2, "{}: {target} lies deeper", path.display());
+                assert_eq!(Path::new(target).components().count(), 2, "{}: {target} lies elsewhere", path.display());
             }
         }
         for (at, _) in text.match_indices("arXiv ") {
@@ -307,7 +302,7 @@ fn every_link_leads_to_a_known_source_or_a_file() {
             assert!(number.is_empty() || known.contains(&url), "{}: arXiv {number} is no known source", path.display());
         }
     }
-    assert!(seen > 100, "only {seen} links were read");
+    assert!(seen > 80, "only {seen} links were read");
 }
 
 /// A statement of this project must name the test that repeats it.

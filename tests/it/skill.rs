@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clip_aware::engine::documents::{self, SKILL_NAME};
 use serde_json::{Value, json};
-use sha2::Digest as _;
 
+use crate::loopback_hub::sha256;
 use crate::mcp_client::{Server, code, modern, request};
 use crate::world::World;
 
@@ -122,8 +122,7 @@ fn the_skill_is_listed_with_its_manifest_and_read_in_both_eras() {
             let read = ask(&mut server, new, "resources/read", json!({"uri": file["uri"]}));
             let text = read.pointer("/result/contents/0/text").and_then(Value::as_str).unwrap();
             assert_eq!(file["size"], text.len());
-            let hash: String = sha2::Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(file["digest"], format!("sha256:{hash}"), "{}", file["uri"]);
+            assert_eq!(file["digest"], format!("sha256:{}", sha256(text.as_bytes())), "{}", file["uri"]);
         }
         let folder = json!({"uri": "skill://clip-aware-embeddings/references"});
         let children = ask(&mut server, new, "resources/directory/read", folder);
