@@ -1,6 +1,8 @@
 //! Request and response types that the MCP tools and `--json` share, and the one function per use case that turns the
 //! former into the latter. Fields may be added, not renamed (design.md section 2).
 
+mod route;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::index::Filter;
 use crate::index::calibration::{LabelScores, NONE_OF_THESE_CUTOFF};
 use crate::pixels;
+
+pub use route::{NextCall, RouteArgs, RouteResponse, Span, Step, TaskScore, route};
 
 /// Arguments of `index_folder`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

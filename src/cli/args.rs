@@ -118,6 +118,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Tell which of the given labels fits each image.
     Classify(ClassifyArgs),
+    /// Tell which task a request is, whether CLIP suits it, and what to call instead.
+    Route(RouteArgs),
     /// Print the vectors of texts and images.
     Embed(EmbedArgs),
     /// List groups of equal and nearly equal pictures.
@@ -228,6 +230,20 @@ pub struct ClassifyArgs {
     /// Prompt with `{}` for the label; repeatable; several are averaged [default: a small ensemble].
     #[arg(long, value_name = "TEXT")]
     pub template: Vec<String>,
+}
+
+/// Arguments of `route`.
+#[derive(Debug, Args)]
+pub struct RouteArgs {
+    /// The request, in plain words, any language.
+    #[arg(required_unless_present = "jsonl", conflicts_with = "jsonl")]
+    pub query: Option<String>,
+    /// Read one `{"query": …}` per line from stdin, print one answer per line.
+    #[arg(long)]
+    pub jsonl: bool,
+    /// Show every label's score and its evidence.
+    #[arg(long)]
+    pub check_all: bool,
 }
 
 /// Arguments of `embed`.

@@ -17,6 +17,7 @@ mod demo;
 mod models;
 mod render;
 mod report;
+mod route;
 mod skill;
 
 pub use args::{Cli, Command};
@@ -67,11 +68,13 @@ fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Ou
     }
     let config = Config::resolve(requested)?;
     *json = config.json;
+    let config_json = config.json;
     let engine = Arc::new(Engine::new(config));
     match cli.command {
         Command::Index(args) => commands::index(&engine, &args, cancel),
         Command::Search(args) => commands::search(&engine, &args, cancel),
         Command::Classify(args) => commands::classify(&engine, &args, cancel),
+        Command::Route(args) => route::run(&args, config_json),
         Command::Embed(args) => commands::embed(&engine, &args, cancel),
         Command::Duplicates(args) => commands::duplicates(&engine, &args, cancel),
         Command::Status => commands::status(&engine),

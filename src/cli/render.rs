@@ -11,7 +11,7 @@ use crate::engine::skill::Installed;
 use crate::engine::verify::Verified;
 use crate::error::Error;
 use crate::models::registry::{Entry, Metric};
-use crate::wire::{ClassifyResponse, IndexResponse, SearchResponse};
+use crate::wire::{ClassifyResponse, IndexResponse, NextCall, RouteResponse, SearchResponse};
 
 /// Prints lines to stdout. A reader that has gone away (`| head`) ends the output, not the program with a panic.
 pub fn text(lines: &str) {
@@ -127,6 +127,37 @@ pub fn search(response: &SearchResponse) {
             response.indexed, response.min_relevance
         ));
     }
+}
+
+/// What a request is and what to call.
+pub fn route(response: &RouteResponse) {
+    let suits = if response.clip_suitable { "CLIP suits it" } else { "CLIP does not suit it" };
+    text(&format!("{} ({:.2}): {suits}", response.labels.join(" + "), response.confidence));
+    text(&format!("  because  {}", response.why));
+    let spans: Vec<String> = response.evidence.iter().map(|span| format!("\"{}\"", span.text)).collect();
+    if !spans.is_empty() {
+        text(&format!("  evidence {}", spans.join(", ")));
+    }
+    text(&format!("  next     {}", call(&response.next)));
+    for other in &response.alternatives {
+        text(&format!("  or       {}", call(other)));
+    }
+    for (number, step) in (1..).zip(&response.steps) {
+        text(&format!("  step {number}   {}: {}", step.label, call(&step.call)));
+    }
+    for score in &response.scores {
+        let spans: Vec<String> = score.evidence.iter().map(|span| format!("\"{}\"", span.text)).collect();
+        text(&format!("    {:.3} {:.3}  {:<24} {}", score.primary, score.applies, score.label, spans.join(", ")));
+    }
+}
+
+fn call(call: &NextCall) -> String {
+    let Some(tool) = &call.tool else { return "no tool of clip-aware".into() };
+    let arguments = serde_json::to_string(&call.arguments).unwrap_or_default();
+    let missing =
+        if call.missing.is_empty() { String::new() } else { format!("  (give also: {})", call.missing.join(", ")) };
+    let absent = if call.available == Some(false) { "  (not in this version)" } else { "" };
+    format!("{tool} {arguments}{missing}{absent}")
 }
 
 /// Labels and probabilities, one image after the other.

@@ -3,14 +3,21 @@
 //! [`facts`] is the one table of numbers, each with its [`sources`] entry; [`topics`] says what fails, why, how to notice
 //! it and what to use instead ([`systems`], as far as this build has it: [`tools`]). [`documents`] are the texts that the
 //! binary carries.
+//!
+//! [`router`] decides which [`task`] a request is, from its [`words`] and what its [`phrase`]s say; [`plan`] turns that
+//! into the next call.
 
 pub mod detectors;
 pub mod documents;
 pub mod facts;
 pub mod front_matter;
 pub mod language;
+pub mod phrase;
+pub mod plan;
+pub mod router;
 pub mod sources;
 pub mod systems;
 pub mod task;
 pub mod tools;
 pub mod topics;
+pub mod words;

@@ -13,7 +13,8 @@ use super::arguments::Fault;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::wire::{
-    Advice, ClassifyArgs, ClassifyResponse, ClassifyResult, Hit, IndexArgs, IndexResponse, SearchArgs, SearchResponse,
+    Advice, ClassifyArgs, ClassifyResponse, ClassifyResult, Hit, IndexArgs, IndexResponse, NextCall, RouteArgs,
+    RouteResponse, SearchArgs, SearchResponse,
 };
 
 /// Most links to hits in one answer.
@@ -89,6 +90,32 @@ impl From<&Fault> for CallToolResultFailure {
 
 /// [`failure`] of an error or of a fault in the arguments.
 pub(super) struct CallToolResultFailure(pub(super) CallToolResult);
+
+/// The text of `route_query`.
+pub(super) fn route(_engine: &Engine, _args: &RouteArgs, routed: &RouteResponse) -> Answer {
+    let suits = if routed.clip_suitable { "CLIP suits it" } else { "CLIP does not suit it" };
+    let mut text = format!("{} ({:.2}): {suits}: {}\n", routed.labels.join(" + "), routed.confidence, routed.why);
+    let _ = writeln!(text, "next: {}", call_line(&routed.next));
+    if let Some(other) = routed.alternatives.first() {
+        let _ = writeln!(text, "or: {}", call_line(other));
+    }
+    for (number, step) in (1..).zip(&routed.steps) {
+        let _ = writeln!(text, "step {number}: {}", call_line(&step.call));
+    }
+    Answer::text(text)
+}
+
+fn call_line(call: &NextCall) -> String {
+    let Some(tool) = &call.tool else { return "no tool of this server".into() };
+    let mut line = format!("{tool} {}", serde_json::to_string(&call.arguments).unwrap_or_default());
+    if !call.missing.is_empty() {
+        let _ = write!(line, ", and give {}", call.missing.join(", "));
+    }
+    if call.available == Some(false) {
+        line.push_str(" (not in this version)");
+    }
+    line
+}
 
 /// The text of `index_folder`.
 pub(super) fn index_run(_engine: &Engine, _args: &IndexArgs, run: &IndexResponse) -> Answer {

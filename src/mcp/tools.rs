@@ -17,7 +17,18 @@ use crate::wire;
 
 /// All tools, in the order in which they are listed.
 pub(super) fn all() -> Vec<Entry> {
-    vec![clip_search(), classify_image(), index_folder()]
+    vec![route_query(), clip_search(), classify_image(), index_folder()]
+}
+
+fn route_query() -> Entry {
+    Entry::new("route_query", "Choose the right image tool")
+        .describe(
+            "Call this first when unsure. Says which task a request about images is (search, classification, counting, \
+             spatial, text, ...), whether CLIP suits it, and the exact next tool call with arguments taken from the \
+             request. Any language; no image needed; instant.",
+        )
+        .read_only()
+        .runs(Lane::Short, |_, args, _| wire::route(args, false), answer::route)
 }
 
 fn clip_search() -> Entry {

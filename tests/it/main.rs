@@ -13,6 +13,7 @@ mod model_card;
 mod parity;
 mod ranking;
 mod references;
+mod route;
 mod schemas;
 mod skill;
 mod starter;

@@ -124,7 +124,10 @@ impl Topic {
     /// What there is to say about the task of a request.
     pub fn of_task(task: Task) -> Self {
         match task {
-            Task::SemanticSearch | Task::ImageSimilarity => Self::Strengths,
+            Task::SemanticSearch | Task::ZeroShotClassification | Task::ImageSimilarity | Task::OutOfScope => {
+                Self::Strengths
+            }
+            Task::FineGrained => Self::FineGrained,
             Task::Counting => Self::Counting,
             Task::Spatial => Self::Spatial,
             Task::Compositional => Self::Compositional,
