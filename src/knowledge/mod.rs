@@ -3,7 +3,9 @@
 //! [`facts`] is the one table of numbers, each with its [`sources`] entry; [`topics`] says what fails, why, how to notice
 //! it and what to use instead ([`systems`], as far as this build has it: [`tools`]).
 
+pub mod counterfactual;
 pub mod facts;
+pub mod general;
 pub mod language;
 pub mod sources;
 pub mod systems;

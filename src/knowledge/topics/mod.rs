@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::facts::{self, Fact};
 use super::systems::{self, Status, System};
-use super::task::Task;
+use super::task::{self, Task};
 use crate::error::{Error, Result};
 
 /// A topic; its name is what `explain_limitation` takes.
@@ -119,6 +119,11 @@ impl Topic {
             let known: Vec<&str> = TOPICS.iter().map(|topic| topic.name()).collect();
             Error::Argument { name: "topic", reason: format!("must be one of {}, not `{name}`", known.join(", ")) }
         })
+    }
+
+    /// The topic of a request, judged by its wording.
+    pub fn of_request(request: &str) -> Self {
+        Self::of_task(task::of_request(request))
     }
 
     /// What there is to say about the task of a request.
