@@ -37,7 +37,7 @@ pub fn diagnose(engine: &Engine, args: &DiagnoseArgs, cancel: &AtomicBool) -> Re
         render::json(&response);
     } else {
         let mut lines = vec![format!("{}  \"{}\"", render::short(&response.image), response.query)];
-        verdict(&mut lines, &response.diagnosis);
+        verdict(&mut lines, &response.diagnosis, false);
         render::text(&lines.join("\n"));
     }
     Ok(Outcome::Done)
@@ -76,8 +76,8 @@ fn article(response: &ExplainResponse) -> String {
         demonstration(&mut lines, shown);
     }
     if let Some(diagnosis) = &response.diagnosis {
-        lines.push(String::new());
-        verdict(&mut lines, diagnosis);
+        heading(&mut lines, "Diagnosis");
+        verdict(&mut lines, diagnosis, true);
     }
     lines.join("\n")
 }
@@ -93,7 +93,10 @@ fn demonstration(lines: &mut Vec<String>, shown: &Shown) {
                 "prefers_request" => "more than noise, for the request",
                 _ => "more than noise, against the request",
             };
-            lines.push(format!("         margin {:+.2} sigma: {reading}", other.margin_sigma));
+            lines.push(format!(
+                "         margin {:+.2} sigma: {reading}; the two texts are {:.3} alike",
+                other.margin_sigma, other.text_cosine
+            ));
         }
     }
     if !shown.counterfactuals.is_empty() {
@@ -115,7 +118,7 @@ fn demonstration(lines: &mut Vec<String>, shown: &Shown) {
     }
 }
 
-fn verdict(lines: &mut Vec<String>, diagnosis: &Verdict) {
+fn verdict(lines: &mut Vec<String>, diagnosis: &Verdict, brief: bool) {
     lines.push(format!("{} (relevance {:.2})", diagnosis.verdict.replace('_', " "), diagnosis.relevance));
     for checked in &diagnosis.evidence {
         let mark = match checked.ok {
@@ -123,7 +126,10 @@ fn verdict(lines: &mut Vec<String>, diagnosis: &Verdict) {
             Some(false) => "no",
             None => "?",
         };
-        paragraph(lines, &format!("{mark:<3}{:<8}", checked.check), &checked.says);
+        // Of the task, an explanation has the numbers above already.
+        let short = checked.says.split("; ").next().filter(|_| brief && checked.check == "task");
+        let says = short.unwrap_or(&checked.says);
+        paragraph(lines, &format!("{mark:<3}{:<8}", checked.check), says);
     }
     paragraph(lines, "next  ", &diagnosis.next);
 }

@@ -79,10 +79,11 @@ fn demonstration(text: &mut String, on_image: &Shown) {
         };
         let _ = writeln!(
             text,
-            "  against \"{}\": margin {:+.2} sigma (cosine {:+.4}), {reading}",
+            "  against \"{}\": margin {:+.2} sigma (cosine {:+.4}), {reading}; the texts are {:.3} alike",
             shown(&other.text),
             other.margin_sigma,
-            other.margin
+            other.margin,
+            other.text_cosine
         );
     }
     if !on_image.counterfactuals.is_empty() {

@@ -231,6 +231,26 @@ pub(super) fn negation(request: &str) -> Made {
     Vec::new()
 }
 
+/// What is wanted and what is excluded: "a street without cars" is "a street" and "cars". `None` where the negation
+/// does not stand between the two.
+pub fn split_negation(request: &str) -> Option<(String, String)> {
+    const BETWEEN: [&str; 9] =
+        ["without", "with no", "but no", "but not", "except for", "except", "excluding", "free of", "no"];
+    let phrase = Phrase::new(request);
+    for negation in BETWEEN {
+        let words: Vec<&str> = negation.split(' ').collect();
+        let Some(at) = phrase.find(&words) else { continue };
+        let after = at + words.len();
+        let skip = usize::from(["any", "a", "an", "the"].contains(&phrase.at(after)));
+        let (kept, excluded) = (phrase.slice((0, at)), phrase.slice((after + skip, phrase.words.len())));
+        if at > 0 && !kept.is_empty() && !excluded.is_empty() && !SIGNS.contains(&phrase.at(after)) {
+            return Some((kept.to_owned(), excluded.to_owned()));
+        }
+        return None;
+    }
+    None
+}
+
 /// Other quoted words.
 pub(super) fn text(request: &str) -> Made {
     for (open, close) in [('"', '"'), ('“', '”'), ('«', '»'), ('„', '“')] {

@@ -8,6 +8,7 @@ mod words;
 use serde::Serialize;
 
 use super::topics::Topic;
+pub use change::split_negation;
 pub(in crate::knowledge) use phrase::with_right_articles;
 
 /// What was changed.
@@ -226,6 +227,21 @@ mod tests {
             assert_eq!(texts(request, Topic::Negation)[0], expected, "{request}");
         }
         assert!(texts("a no parking sign", Topic::Negation)[0].starts_with('!'));
+    }
+
+    #[test]
+    fn a_request_is_split_at_its_negation() {
+        for (request, kept, excluded) in [
+            ("a street without cars", "a street", "cars"),
+            ("a table with no plates", "a table", "plates"),
+            ("animals except dogs", "animals", "dogs"),
+            ("a beach, but no people", "a beach", "people"),
+        ] {
+            assert_eq!(split_negation(request), Some((kept.to_owned(), excluded.to_owned())), "{request}");
+        }
+        for request in ["no cars", "a street", "the cat isn't on the sofa", "not"] {
+            assert_eq!(split_negation(request), None, "{request}");
+        }
     }
 
     #[test]
