@@ -4,10 +4,12 @@
 //! it and what to use instead ([`systems`], as far as this build has it: [`tools`]). [`documents`] are the texts that the
 //! binary carries.
 
+pub mod counterfactual;
 pub mod detectors;
 pub mod documents;
 pub mod facts;
 pub mod front_matter;
+pub mod general;
 pub mod language;
 pub mod sources;
 pub mod systems;
