@@ -1,7 +1,13 @@
 //! Request and response types that the MCP tools and `--json` share, and the one function per use case that turns the
 //! former into the latter. Fields may be added, not renamed (design.md section 2).
 
+mod explain;
 mod route;
+
+pub use explain::{
+    Call, Checked, CitedFact, Counter, DiagnoseResponse, ExplainArgs, ExplainResponse, Instead, Shown, Verdict,
+    diagnose, explain, known_tools, topic_name, topic_names,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -120,6 +120,10 @@ pub enum Command {
     Classify(ClassifyArgs),
     /// Tell which task a request is, whether CLIP suits it, and what to call instead.
     Route(RouteArgs),
+    /// Explain why CLIP fails at something, with cited numbers; with an image, show it there.
+    Explain(ExplainArgs),
+    /// Say why a search does or does not find an image.
+    Diagnose(DiagnoseArgs),
     /// Print the vectors of texts and images.
     Embed(EmbedArgs),
     /// List groups of equal and nearly equal pictures.
@@ -244,6 +248,31 @@ pub struct RouteArgs {
     /// Show every label's score and its evidence.
     #[arg(long)]
     pub check_all: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// counting, fine_grained, spatial, compositional, negation, text_reading, calibration, domain_shift or strengths.
+    #[arg(required_unless_present = "query")]
+    pub topic: Option<String>,
+    /// A request; its wording tells the topic.
+    #[arg(long, value_name = "TEXT")]
+    pub query: Option<String>,
+    /// An image to show it on: the request is scored against its counterfactuals.
+    #[arg(long, value_name = "PATH")]
+    pub image: Option<String>,
+}
+
+/// Arguments of `diagnose`.
+#[derive(Debug, Args)]
+pub struct DiagnoseArgs {
+    /// The image that is found, or not.
+    #[arg(long, value_name = "PATH")]
+    pub image: String,
+    /// What was searched for.
+    #[arg(long, value_name = "TEXT")]
+    pub query: String,
 }
 
 /// Arguments of `embed`.

@@ -93,7 +93,7 @@ impl Engine {
 
     /// The model's null-text vectors, from the catalogue where they have been made before. Where the catalogue cannot
     /// be written they are made and not kept: classifying needs no index.
-    fn null_vectors(&self, encoder: &Encoder, watch: &Watch<'_>) -> Result<Vec<Vec<f32>>> {
+    pub(super) fn null_vectors(&self, encoder: &Encoder, watch: &Watch<'_>) -> Result<Vec<Vec<f32>>> {
         let texts = null_texts(encoder);
         let kept = self.catalogue().and_then(|mut catalogue| {
             let set = catalogue.ensure_set(&encoder.set_key())?;

@@ -1,8 +1,10 @@
 //! The use cases, one file each; synchronous. [`Engine`] owns what they share: the settings, the catalogue, the models.
 
 pub mod classify;
+pub mod diagnose;
 pub mod embedder;
 pub mod encoders;
+pub mod explain;
 #[cfg(test)]
 mod fake;
 pub mod find;
@@ -12,6 +14,7 @@ pub mod model_card;
 pub mod scenes;
 pub mod search;
 pub mod sheet;
+pub mod sight;
 pub mod skill;
 pub mod url_image;
 pub mod verify;

@@ -13,6 +13,7 @@ mod paths;
 mod scan;
 mod schema;
 mod sets;
+mod standing;
 mod status;
 mod vectors;
 
@@ -22,5 +23,6 @@ pub use files::{Content, FileOutcome, FileRecord, Row, Triage, Written};
 pub use lock::FolderLock;
 pub use scan::{Found, ScanOptions, ScanSummary, scan};
 pub use sets::{SetInfo, SetKey};
+pub use standing::Standing;
 pub use status::{Coverage, FolderStatus, IndexStatus, RunRecord};
 pub use vectors::{VectorCache, Vectors};

@@ -254,7 +254,7 @@ fn begins_like_an_image(path: &Path) -> bool {
             || (iso_media && heif))
 }
 
-fn mtime_ns(metadata: &Metadata) -> i64 {
+pub(super) fn mtime_ns(metadata: &Metadata) -> i64 {
     let Ok(modified) = metadata.modified() else { return 0 };
     match modified.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),

@@ -7,10 +7,12 @@
 //! [`router`] decides which [`task`] a request is, from its [`words`] and what its [`phrase`]s say; [`plan`] turns that
 //! into the next call.
 
+pub mod counterfactual;
 pub mod detectors;
 pub mod documents;
 pub mod facts;
 pub mod front_matter;
+pub mod general;
 pub mod language;
 pub mod phrase;
 pub mod plan;

@@ -22,7 +22,11 @@ impl Source {
     pub fn short(&self) -> String {
         match self.url.strip_prefix("https://arxiv.org/abs/") {
             Some(number) => format!("{} {}, arXiv {number}", self.authors, self.year),
-            None => format!("{} {}, {}", self.authors, self.year, self.url.trim_start_matches("https://")),
+            None => {
+                // A file of a repository by its path there.
+                let place = self.url.split_once("/blob/main/").map_or(self.url, |(_, file)| file);
+                format!("{} {}, {}", self.authors, self.year, place.trim_start_matches("https://"))
+            }
         }
     }
 
@@ -149,6 +153,7 @@ mod tests {
             assert!(source.url.starts_with("https://") || source.url.starts_with("tests/"), "{source:?}");
             assert!(all()[..at].iter().all(|other| other.url != source.url), "{} is there twice", source.url);
         }
+        assert_eq!(OPEN_CLIP.short(), "open_clip 2024, docs/openclip_classification_results.csv");
         assert_eq!(COUNTBENCH.short(), "Paiss et al. 2023, arXiv 2302.12066");
     }
 }

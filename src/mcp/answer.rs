@@ -277,7 +277,7 @@ fn note(advice: Option<&Advice>) -> Option<String> {
 }
 
 /// Names from the disk, on one line: a file name must not be able to write lines of its own.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

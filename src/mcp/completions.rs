@@ -7,6 +7,7 @@ use rmcp::model::{CompleteRequestParams, CompletionInfo, ErrorData, Reference};
 use super::{prompts, resources};
 use crate::engine::Engine;
 use crate::models::registry;
+use crate::wire;
 
 /// Entries of a folder that are looked at, so that a huge one costs no noticeable time.
 const MAX_ENTRIES: usize = 10_000;
@@ -21,6 +22,13 @@ pub(super) fn complete(engine: &Engine, request: &CompleteRequestParams) -> Resu
         Reference::Prompt(prompt) if prompt.name == prompts::PLAN => {
             if name == prompts::FOLDER {
                 folders(engine, typed)
+            } else {
+                Vec::new()
+            }
+        }
+        Reference::Prompt(prompt) if prompt.name == prompts::EXPLAIN => {
+            if name == prompts::TOPIC {
+                wire::topic_names(typed)
             } else {
                 Vec::new()
             }
@@ -128,6 +136,7 @@ mod tests {
         };
         assert_eq!(ask(Reference::for_prompt("no_such"), "folder").unwrap_err().code.0, -32602);
         assert_eq!(ask(Reference::for_resource("x://{y}"), "y").unwrap_err().code.0, -32602);
+        assert_eq!(ask(Reference::for_prompt(prompts::EXPLAIN), "topic").unwrap().values.len(), 9);
         assert!(ask(Reference::for_prompt(prompts::PLAN), "request").unwrap().values.is_empty());
         let models = ask(Reference::for_resource(resources::MODEL_TEMPLATE), "name").unwrap().values;
         assert_eq!(models.len(), registry::entries().len().min(CompletionInfo::MAX_VALUES));

@@ -7,12 +7,17 @@ use rmcp::model::{ErrorData, GetPromptResult, JsonObject, Prompt, PromptArgument
 use serde_json::Value;
 
 use super::tools::Entry;
+use crate::wire;
 
 /// The prompt's name.
 pub(super) const PLAN: &str = "plan_vision_request";
 /// Its argument that is completed with folders.
 pub(super) const FOLDER: &str = "folder";
 const REQUEST: &str = "request";
+/// The prompt that explains a limit.
+pub(super) const EXPLAIN: &str = "explain_clip_limit";
+/// Its argument, completed with the topics.
+pub(super) const TOPIC: &str = "topic";
 
 /// All prompts, in order.
 pub(super) fn list() -> Vec<Prompt> {
@@ -21,7 +26,13 @@ pub(super) fn list() -> Vec<Prompt> {
         PromptArgument::new(FOLDER).with_description("Folder of the images, inside the roots").with_required(false),
     ];
     let description = "Plans which tools answer a request about images, and which parts CLIP cannot answer";
-    vec![Prompt::new(PLAN, Some(description), Some(arguments)).with_title("Plan a vision request")]
+    let topic =
+        vec![PromptArgument::new(TOPIC).with_description("counting, spatial, negation, ...").with_required(true)];
+    let explains = "Explains why CLIP fails at something, with cited numbers and what to use instead";
+    vec![
+        Prompt::new(PLAN, Some(description), Some(arguments)).with_title("Plan a vision request"),
+        Prompt::new(EXPLAIN, Some(explains), Some(topic)).with_title("Explain a limit of CLIP"),
+    ]
 }
 
 /// The filled prompt.
@@ -34,8 +45,11 @@ pub(super) fn get(
     tools: &[Arc<Entry>],
 ) -> Result<GetPromptResult, ErrorData> {
     let invalid = |message: String| ErrorData::invalid_params(message, None);
+    if name == EXPLAIN {
+        return explain(arguments);
+    }
     if name != PLAN {
-        return Err(invalid(format!("unknown prompt; there is {PLAN}")));
+        return Err(invalid(format!("unknown prompt; there are {PLAN} and {EXPLAIN}")));
     }
     let (mut request, mut folder) = (None, None);
     for (argument, value) in arguments.into_iter().flatten() {
@@ -53,6 +67,24 @@ pub(super) fn get(
     let request = request.ok_or_else(|| invalid(format!("`{REQUEST}` is required")))?;
     let message = PromptMessage::new_text(Role::User, plan(request, folder, tools));
     Ok(GetPromptResult::new(vec![message]).with_description("A plan for one vision request"))
+}
+
+/// The prompt that explains a limit, with the tool's own facts in it.
+fn explain(arguments: Option<&JsonObject>) -> Result<GetPromptResult, ErrorData> {
+    let invalid = |message: String| ErrorData::invalid_params(message, None);
+    let mut given = arguments.into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let topic = match (given.next(), given.next()) {
+        (Some((name, Value::String(topic))), None) if name == TOPIC => topic,
+        (None, _) => return Err(invalid(format!("`{TOPIC}` is required"))),
+        _ => return Err(invalid(format!("{EXPLAIN} takes {TOPIC}, a string"))),
+    };
+    let topic = wire::topic_name(topic).map_err(|error| invalid(error.to_string()))?;
+    let message = format!(
+        "Call explain_limitation(topic: \"{topic}\") and explain in plain words what CLIP cannot do there, why, with the \
+         numbers and their sources, and what to use instead."
+    );
+    let message = PromptMessage::new_text(Role::User, message);
+    Ok(GetPromptResult::new(vec![message]).with_description("A limit of CLIP explained"))
 }
 
 fn plan(request: &str, folder: Option<&str>, tools: &[Arc<Entry>]) -> String {

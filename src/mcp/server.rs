@@ -34,7 +34,8 @@ Relevance runs from 0 to 1 and is calibrated: below the cut-off nothing is retur
 Score is the bare cosine; compare it only within one search.\n\
 CLIP finds what images show. It cannot count, tell left from right, keep apart which attribute belongs to which object, \
 understand \"not\", read text, or tell fine species, models or individuals apart. When advice says clip_suitable: false, \
-follow its note and do not present the ranking as an answer.\n\
+follow its note and do not present the ranking as an answer; explain_limitation says why, shows it on an image, and \
+diagnoses a wrong or missing hit.\n\
 Results are compact; ask for thumbnails only when you need to look. The resource clip-aware://index/status says what is \
 indexed; clip-aware://references/alternatives says what to use where CLIP fails; hf://model/{owner}/{name} reads a model's card.";
 

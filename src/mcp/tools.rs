@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{self, Answer};
+use super::explained;
 use super::schema;
 use super::work::Lane;
 use crate::engine::{Engine, Watch};
@@ -17,7 +18,7 @@ use crate::wire;
 
 /// All tools, in the order in which they are listed.
 pub(super) fn all() -> Vec<Entry> {
-    vec![route_query(), clip_search(), classify_image(), index_folder()]
+    vec![route_query(), clip_search(), classify_image(), explain_limitation(), index_folder()]
 }
 
 fn route_query() -> Entry {
@@ -52,6 +53,17 @@ fn classify_image() -> Entry {
         )
         .read_only()
         .runs(Lane::Short, wire::classify, answer::classification)
+}
+
+fn explain_limitation() -> Entry {
+    Entry::new("explain_limitation", "Why CLIP fails, and what to use")
+        .describe(
+            "Says why CLIP fails at a task (counting, left/right, attributes, \"no\", reading, fine kinds, scores), with cited \
+             numbers and what to use instead. Give topic or query; with image and query it also shows the failure on that \
+             image and diagnoses why a search does or does not find it. Use it when results look wrong.",
+        )
+        .read_only()
+        .runs(Lane::Short, wire::explain, explained::explanation)
 }
 
 fn index_folder() -> Entry {
@@ -160,6 +172,15 @@ mod tests {
         let tools = all();
         let bytes: usize = tools.iter().map(|entry| serde_json::to_string(&entry.tool).unwrap().len()).sum();
         assert!(bytes <= tools.len() * BYTES_PER_TOOL, "{} tools take {bytes} bytes", tools.len());
+    }
+
+    #[test]
+    fn advice_knows_which_tools_there_are() {
+        let mut listed: Vec<String> = all().iter().map(|entry| entry.tool.name.to_string()).collect();
+        listed.sort();
+        let mut known = wire::known_tools();
+        known.sort_unstable();
+        assert_eq!(listed, known, "src/knowledge/tools.rs must name the tools of this list");
     }
 
     #[test]

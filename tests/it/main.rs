@@ -4,6 +4,7 @@ mod architecture;
 mod checkpoints;
 mod cli;
 mod docs;
+mod explain;
 mod hub;
 mod hub_answers;
 mod loopback_hub;

@@ -3,9 +3,12 @@
 
 use std::collections::HashSet;
 
+use clip_aware::engine::diagnose::far;
+use clip_aware::engine::sight::{NOISE_SIGMA, best};
 use clip_aware::index::calibration::{
     DEFAULT_MIN_RELEVANCE, ImageCalibration, LabelScoring, QueryCalibration, classify, dot, relevance,
 };
+use clip_aware::knowledge::facts::find;
 use half::f16;
 use safetensors::SafeTensors;
 
@@ -230,4 +233,54 @@ fn absent_labels_are_answered_with_none_of_these() {
         println!("{labels} labels: none of these with precision {precision:.3}, recall {recall:.3}");
         assert!(precision >= least_precision && recall >= least_recall, "{labels}: {precision} {recall}");
     }
+}
+
+/// The lower quartile, the median and the upper quartile.
+fn quartiles(mut values: Vec<f32>) -> [f32; 3] {
+    values.sort_by(f32::total_cmp);
+    [0.25, 0.5, 0.75].map(|share| values[(values.len() as f32 * share) as usize])
+}
+
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn margins_between_absent_classes_are_the_noise_that_counterfactuals_are_held_against() {
+    let photos = load();
+    let calibrations = photos.calibrations(&photos.nulls);
+    let (mut absent_pairs, mut present_over_absent) = (Vec::new(), Vec::new());
+    for (photo, calibration) in calibrations.iter().enumerate() {
+        let scores: Vec<f32> = photos.cosines(photo).iter().map(|cosine| calibration.normalise(*cosine)).collect();
+        let absent: Vec<f32> = (0..scores.len()).filter(|c| !photos.truth[photo][*c]).map(|c| scores[c]).collect();
+        for (at, score) in absent.iter().enumerate() {
+            absent_pairs.extend(absent[..at].iter().map(|other| (score - other).abs()));
+        }
+        for present in (0..scores.len()).filter(|c| photos.truth[photo][*c]) {
+            present_over_absent.extend(absent.iter().map(|other| scores[present] - other));
+        }
+    }
+    let below = absent_pairs.iter().filter(|margin| **margin < NOISE_SIGMA).count() as f32 / absent_pairs.len() as f32;
+    let fact = find("noise-margin").unwrap();
+    let close = |measured: f32, of: &str| (f64::from(measured) - fact.value(of).unwrap()).abs() < 0.005;
+    let (noise, signal) = (quartiles(absent_pairs)[1], quartiles(present_over_absent)[1]);
+    assert!(close(noise, "both absent, median"), "{noise}");
+    assert!(close(signal, "present above absent, median"), "{signal}");
+    assert!((0.78..0.82).contains(&below), "{below}");
+}
+
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn a_photo_is_seldom_called_far_from_other_photos() {
+    let photos = load();
+    let bests: Vec<f32> = photos.images.iter().map(|image| best(image, &photos.nulls)).collect();
+    let (mut far_ones, mut judged) = (0, 0);
+    for round in 0..40 {
+        let mut draws = Draws(round);
+        let known = draws.distinct(60, bests.len());
+        let references: Vec<f32> = known.iter().map(|photo| bests[*photo]).collect();
+        for photo in (0..bests.len()).filter(|photo| !known.contains(photo)) {
+            judged += 1;
+            far_ones += usize::from(far(bests[photo], references.clone()).ok == Some(false));
+        }
+    }
+    let share = far_ones as f32 / judged as f32;
+    assert!(share < 0.03, "{share} of the photos are called far");
 }

@@ -23,6 +23,8 @@ pub enum Unit {
     AveragePrecision,
     /// F1, 0 to 1.
     F1,
+    /// Standard deviations over neutral texts.
+    Sigma,
     /// No number: a statement of a paper.
     None,
 }
@@ -33,6 +35,7 @@ impl Unit {
         match self {
             Self::Percent => " %",
             Self::PercentagePoints => " points",
+            Self::Sigma => " sigma",
             Self::Cosine | Self::AveragePrecision | Self::F1 | Self::None => "",
         }
     }
@@ -151,6 +154,7 @@ mod tests {
             let range = match fact.unit {
                 Unit::Percent | Unit::PercentagePoints => 0.0..=100.0,
                 Unit::Cosine => -1.0..=1.0,
+                Unit::Sigma => 0.0..=10.0,
                 _ => 0.0..=1.0,
             };
             assert!(fact.values.iter().all(|value| range.contains(&value.value)), "{}", fact.id);

@@ -227,7 +227,7 @@ static CALIBRATION: Article = Article {
         "a fixed threshold, a percentage of match",
         "comparing cosines of different queries, images or models",
     ],
-    facts: &["cosine-levels", "calibration-ap", "calibration-f1", "image-cosines", "modality-gap"],
+    facts: &["cosine-levels", "calibration-ap", "calibration-f1", "noise-margin", "image-cosines", "modality-gap"],
     instead: &["clip_search", "classify_image", "splice"],
     wrong: example("keep = cosine > 0.8", "nothing is kept: even what is plainly in the photo stays far below"),
     right: &[right(

@@ -4,9 +4,10 @@ mod articles;
 
 use serde::Serialize;
 
+use super::counterfactual;
 use super::facts::{self, Fact};
 use super::systems::{self, Status, System};
-use super::task::Task;
+use super::task::{self, Task};
 use crate::error::{Error, Result};
 
 /// A topic; its name is what `explain_limitation` takes.
@@ -121,6 +122,11 @@ impl Topic {
         })
     }
 
+    /// The topic of a request, judged by its wording.
+    pub fn of_request(request: &str) -> Self {
+        Self::of_task(task::of_request(request))
+    }
+
     /// What there is to say about the task of a request.
     pub fn of_task(task: Task) -> Self {
         match task {
@@ -139,6 +145,30 @@ impl Topic {
     /// CLIP can be used for it as it is.
     pub fn clip_suitable(self) -> bool {
         self == Self::Strengths
+    }
+
+    /// What to do about a request of this topic on one image: with the tool for it where this build has one.
+    pub fn way_out(self, request: &str) -> String {
+        let (tool, by_eye) = match self {
+            Self::Counting => ("detect_count", "count what is there"),
+            Self::Spatial => ("spatial_relation", "see what is where"),
+            Self::Compositional => ("match_captions", "see what belongs to what"),
+            Self::Negation => ("match_captions", "see whether it is there"),
+            Self::TextReading => ("", "read it, or run OCR on it"),
+            Self::FineGrained => ("identify_image", "compare it with labelled examples"),
+            _ => ("clip_search", "look"),
+        };
+        if super::tools::is_present(tool) {
+            return format!("call {tool} on the image");
+        }
+        match counterfactual::split_negation(request).filter(|_| self == Self::Negation) {
+            Some((kept, excluded)) => format!(
+                "to search: clip_search(query: \"{kept}\", minus: \"{excluded}\"); for this image: open it and {by_eye}"
+            ),
+            None => {
+                format!("open the image and {by_eye}; clip_search can only narrow the folder down to the things named")
+            }
+        }
     }
 
     /// All that is known about it.
