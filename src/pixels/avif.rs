@@ -79,8 +79,8 @@ pub(super) fn peak_bytes(bytes: &[u8]) -> Result<u64, Refusal> {
     let planes = pixels * half_samples / 2;
     let frame = tile_pixels * half_samples / 2 * if deep { 2 } else { 1 };
     let while_decoding = planes + 2 * frame + tile_pixels;
-    let after = planes + 3 * pixels + if alpha { 5 * pixels } else { 0 };
-    let turning = if turned { 6 * pixels } else { 0 };
+    let after = planes + 3 * pixels + if alpha { 8 * pixels } else { 0 };
+    let turning = if turned { 7 * pixels } else { 0 };
     Ok(while_decoding.max(after).max(turning) + if alpha { pixels } else { 0 })
 }
 
@@ -264,6 +264,9 @@ fn read_grid(file: &HeifFile<'_>, id: u32, size: (u32, u32)) -> Result<Planes, R
 fn read_coded(file: &HeifFile<'_>, id: u32) -> Result<Planes, Refusal> {
     let (width, height) = stored_size(file, id)?;
     let data = file.item_data(id).map_err(heifer::Error::from)?.into_owned();
+    if data.is_empty() {
+        return Err(broken("its picture has no data"));
+    }
     check_frames(&data)?;
     let frame = read_frame(data, width, height)?;
     if (frame.width(), frame.height()) != (width, height) {
