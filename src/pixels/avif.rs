@@ -179,7 +179,7 @@ impl Planes {
     /// Columns and rows of one plane.
     fn extent(&self, plane: usize) -> (usize, usize) {
         let (x, y) = if plane == 0 { (0, 0) } else { self.shift };
-        ((self.width as usize + (1 << x >> 1)) >> x, (self.height as usize + (1 << y >> 1)) >> y)
+        ((self.width as usize + ((1 << x) >> 1)) >> x, (self.height as usize + ((1 << y) >> 1)) >> y)
     }
 
     /// How many planes hold samples.

@@ -31,10 +31,10 @@ impl Matrix {
 
     fn rgb(&self, luma: u8, u: u8, v: u8) -> [u8; 3] {
         // 0x101 spreads eight bits over sixteen.
-        let grey = (i32::from(luma) * 0x101 * self.luma >> 16) + self.offset;
+        let grey = ((i32::from(luma) * 0x101 * self.luma) >> 16) + self.offset;
         let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
         let sums = [self.red_of_v * v, -self.green_of_u * u - self.green_of_v * v, self.blue_of_u * u];
-        sums.map(|sum| (grey + sum >> 6).clamp(0, 255) as u8)
+        sums.map(|sum| ((grey + sum) >> 6).clamp(0, 255) as u8)
     }
 }
 
