@@ -130,7 +130,15 @@ def write_all():
     save("full_chroma.heic", quality=90, chroma=444)
     save("phone.heic", turned(6), quality=90, exif=exif(6, date_original="2023:07:08 09:10:11"))
     save("alpha.heic", rgba, quality=90, chroma=444)
-    save("refused.avif", quality=80)
+    # Small, and the first as cameras write it; exact sizes of chroma's edges show in the odd one.
+    save("full_chroma.avif", quality=90, subsampling="4:4:4")
+    save("sampled_420.avif", image.crop((0, 0, WIDTH - 1, HEIGHT - 1)), quality=80)
+    save("sampled_422.avif", quality=80, subsampling="4:2:2")
+    save("limited.avif", quality=80, range="limited")
+    save("grey.avif", quality=80, subsampling="4:0:0")
+    save("alpha.avif", rgba, quality=90, subsampling="4:4:4")
+    save("oriented.avif", turned(6), quality=90, subsampling="4:4:4", exif=exif(6, date_original="2023:07:08 09:10:11"))
+    save("mirrored.avif", turned(5), quality=90, subsampling="4:4:4", exif=exif(5))
     save("refused.jp2")
 
 

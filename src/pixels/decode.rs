@@ -7,6 +7,8 @@ use std::path::Path;
 
 use image::{DynamicImage, RgbImage};
 
+#[cfg(feature = "avif")]
+use super::avif;
 use super::exif::{self, Exif};
 use super::sniff::{Format, sniff};
 use super::{heic, jpeg, raster};
@@ -29,7 +31,7 @@ pub struct DecodeLimits {
 pub struct Picture {
     /// The pixels, upright.
     pub rgb: RgbImage,
-    /// Lower-case name of the sniffed format: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`.
+    /// Lower-case name of the sniffed format: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`, `avif`.
     pub format: &'static str,
     /// EXIF `DateTimeOriginal` (else `DateTime`) as seconds since 1970, read as UTC.
     pub taken_at: Option<i64>,
@@ -93,6 +95,8 @@ pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &DecodeLimits) -> Result<
         let rgb = match format {
             Format::Jpeg => jpeg::decode(bytes, limits)?,
             Format::Heic => heic::decode(bytes, limits)?,
+            #[cfg(feature = "avif")]
+            Format::Avif => avif::decode(bytes, limits)?,
             Format::Raster(raster) => raster::decode(bytes, raster, limits)?,
         };
         let mut upright = DynamicImage::ImageRgb8(rgb);
@@ -135,6 +139,8 @@ fn read_header(bytes: &[u8], format: Format, limits: &DecodeLimits) -> Result<(P
     let (width, height) = match format {
         Format::Jpeg => jpeg::dimensions(bytes)?,
         Format::Heic => heic::dimensions(bytes)?,
+        #[cfg(feature = "avif")]
+        Format::Avif => avif::dimensions(bytes)?,
         Format::Raster(raster) => raster::dimensions(bytes, raster)?,
     };
     if width == 0 || height == 0 {
@@ -146,6 +152,8 @@ fn read_header(bytes: &[u8], format: Format, limits: &DecodeLimits) -> Result<(P
     }
     let exif = match format {
         Format::Heic => heic::exif(bytes),
+        #[cfg(feature = "avif")]
+        Format::Avif => avif::exif(bytes),
         Format::Jpeg | Format::Raster(_) => exif::read_container(bytes),
     };
     let (width, height) = if exif.swaps_sides() { (height, width) } else { (width, height) };
@@ -167,6 +175,8 @@ fn check_memory(
     let stored = match format {
         Format::Jpeg => jpeg::peak_bytes(bytes)?,
         Format::Heic => 6 * pixels,
+        #[cfg(feature = "avif")]
+        Format::Avif => avif::peak_bytes(bytes)?,
         Format::Raster(raster) => raster::peak_bytes(bytes, raster)?,
     };
     let needed = stored + if turned { 3 * pixels } else { 0 };

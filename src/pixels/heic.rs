@@ -13,12 +13,13 @@ use super::decode::{DecodeLimits, Refusal};
 use super::exif::{self, Exif};
 use super::raster;
 
+/// A file that does not say that it is AVIF is not taken for one, with or without its decoder.
+const AVIF_IN_HEIC: &str = "a HEIF file with AV1 in it that is not marked as AVIF: convert it to JPEG, PNG or WebP";
+
 impl From<heifer::Error> for Refusal {
     fn from(error: heifer::Error) -> Self {
         match error {
-            heifer::Error::Unsupported(what) if what.contains("av01") => {
-                Self::Unsupported("AVIF, which is not decoded here: convert it to JPEG, PNG or WebP".into())
-            }
+            heifer::Error::Unsupported(what) if what.contains("av01") => Self::Unsupported(AVIF_IN_HEIC.into()),
             heifer::Error::Unsupported(what) => Self::Unsupported(format!("HEIF with {what}")),
             other => Self::Broken(other.to_string()),
         }

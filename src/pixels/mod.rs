@@ -4,6 +4,8 @@
 //! pixels that it saw in training. JPEG decoding and resizing are bit-equal to Pillow's; `tools/export_pixels.py` and the
 //! tests of [`Preprocessor`] hold that.
 
+#[cfg(feature = "avif")]
+mod avif;
 mod decode;
 mod exif;
 mod heic;
@@ -17,8 +19,12 @@ mod sheet;
 mod sniff;
 mod text;
 
+/// Names of the formats that are read, as in [`Picture::format`]; `avif` with the feature of that name.
+#[cfg(not(feature = "avif"))]
+pub const FORMATS: &[&str] = &["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic"];
 /// Names of the formats that are read, as in [`Picture::format`].
-pub const FORMATS: [&str; 7] = ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic"];
+#[cfg(feature = "avif")]
+pub const FORMATS: &[&str] = &["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"];
 
 pub use decode::{DecodeLimits, Picture, Probe, decode_bytes, decode_file, probe};
 pub use look::difference_hash;
