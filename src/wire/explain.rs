@@ -158,7 +158,8 @@ pub struct ExplainResponse {
     pub cues: Vec<String>,
     /// Published and measured numbers.
     pub facts: Vec<CitedFact>,
-    /// What to use, the best first.
+    /// What to use, the best first. Its parts are said here, not in the tool's schema: definitions cost tokens.
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub instead: Vec<Instead>,
     /// What people try.
     pub wrong: Call,
@@ -167,6 +168,7 @@ pub struct ExplainResponse {
     pub right: Option<Call>,
     /// It, shown on the image.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub shown: Option<Shown>,
     /// What stands between image and request.
     #[serde(skip_serializing_if = "Option::is_none")]

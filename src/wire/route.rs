@@ -89,9 +89,11 @@ pub struct RouteResponse {
     pub why: String,
     /// Other calls, best first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Value>")]
     pub alternatives: Vec<NextCall>,
     /// One call per task when the request asks for several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Value>")]
     pub steps: Vec<Step>,
     /// Every label's score; only with `--check-all`, so no part of the tool's schema.
     #[serde(skip_serializing_if = "Vec::is_empty")]
