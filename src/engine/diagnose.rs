@@ -22,10 +22,10 @@ const FEWEST_REFERENCES: usize = 20;
 /// How far below the lower quartile of the indexed images an image is called far, in (estimated) distances of the
 /// quartiles. Quartiles, so that a few far images among the indexed ones do not hide the next.
 ///
-/// On COCO photos (`OpenAI` ViT-B/32, `tests/it/ranking.rs`) 1.7 % of those that are not among the references fall below.
-/// With the starter, whose world is rendered shapes, 4.5 % of other rendered scenes do, three of four photos, and all
+/// On COCO photos (`OpenAI` ViT-B/32, `tests/it/ranking.rs`) some 2 % of those that are not among the references fall
+/// below. With the starter, whose world is rendered shapes, 2.5 % of other rendered scenes do, two of three photos, and all
 /// pictures of noise, lines of text and blurred bones: what is below is likely far, what is above need not be near.
-const FENCE: f32 = 1.0;
+const FENCE: f32 = 1.25;
 /// Cosine from which an indexed vector is taken for the image itself.
 const ITSELF: f32 = 0.999;
 
@@ -356,6 +356,6 @@ mod tests {
         assert_eq!(far(0.16, known[..19].to_vec()).ok, None);
         assert!(far(0.16, known.clone()).says.contains("0.250 in the median"));
         // A few far ones among the indexed do not hide another.
-        assert_eq!(far(0.16, [known, vec![0.1; 20]].concat()).ok, Some(false));
+        assert_eq!(far(0.14, [known, vec![0.1; 20]].concat()).ok, Some(false));
     }
 }

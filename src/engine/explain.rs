@@ -125,7 +125,8 @@ impl Engine {
             let sight = self.sight(image, watch)?;
             explanation.demonstration = Some(demonstrate(&sight, query, topic)?);
             if let Some(query) = query {
-                explanation.diagnosis = Some(self.diagnose_sight(&sight, query, topic, watch)?);
+                // The verdict is on the request, whatever topic the caller wants to read about.
+                explanation.diagnosis = Some(self.diagnose_sight(&sight, query, Topic::of_request(query), watch)?);
             }
         }
         Ok(explanation)

@@ -138,6 +138,9 @@ pub struct Verdict {
     pub next: String,
 }
 
+/// Any object: the definitions of all tools share a budget of tokens, and most clients never show this part of them.
+type Object = serde_json::Map<String, serde_json::Value>;
+
 /// What `explain_limitation` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ExplainResponse {
@@ -159,16 +162,21 @@ pub struct ExplainResponse {
     /// Published and measured numbers.
     pub facts: Vec<CitedFact>,
     /// What to use, the best first.
+    #[schemars(with = "Vec<Object>")]
     pub instead: Vec<Instead>,
     /// What people try.
+    #[schemars(with = "Object")]
     pub wrong: Call,
     /// What to do.
+    #[schemars(with = "Object")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub right: Option<Call>,
     /// It, shown on the image.
+    #[schemars(with = "Object")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shown: Option<Shown>,
     /// What stands between image and request.
+    #[schemars(with = "Object")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Verdict>,
 }
