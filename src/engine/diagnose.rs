@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::encoders::bad_argument;
 use super::explain::Reading;
-use super::sight::{Scored, Sight, best};
+use super::sight::{Scored, Sight, best, set_of};
 use super::{Engine, Watch, url_image};
 use crate::error::Result;
 use crate::index::calibration::{DEFAULT_MIN_RELEVANCE, QueryCalibration, dot, relevance};
@@ -121,14 +121,13 @@ impl Engine {
         watch: &Watch<'_>,
     ) -> Result<Diagnosis> {
         let catalogue = self.catalogue()?;
-        let set = self.set_of(&catalogue, &sight.encoder)?;
-        let index = self.index_evidence(&catalogue, set.as_ref(), sight)?;
+        let set = set_of(&catalogue, &sight.encoder)?;
+        let index = index_evidence(&catalogue, set.as_ref(), sight)?;
         watch.check()?;
         let judged = self.judge(&catalogue, set.as_ref(), sight, query)?;
         let domain = self.domain_evidence(&catalogue, set.as_ref(), sight)?;
-        let (request, shorter) = match judged.split_first() {
-            Some((request, shorter)) => (request, shorter),
-            None => return bad_argument("query", "holds nothing to look for"),
+        let Some((request, shorter)) = judged.split_first() else {
+            return bad_argument("query", "holds nothing to look for");
         };
         let detail = detail_evidence(request, shorter);
         let matched = match_evidence(request, sight);
@@ -184,30 +183,6 @@ impl Engine {
         Ok(judged.collect())
     }
 
-    fn index_evidence(&self, catalogue: &Catalogue, set: Option<&SetInfo>, sight: &Sight) -> Result<Evidence> {
-        let found = |ok, says: String| Ok(Evidence { check: "index", ok, says });
-        let model = sight.encoder.id();
-        if url_image::is_url(&sight.path) {
-            return found(None, "an image from the web is in no index".into());
-        }
-        let Some(set) = set else {
-            let others: Vec<String> =
-                catalogue.sets()?.into_iter().filter(|set| set.vectors > 0).map(|set| set.key.model).collect();
-            return if others.is_empty() {
-                found(None, "nothing is indexed yet".into())
-            } else {
-                found(Some(false), format!("the index holds no vectors of {model}, only of {}", others.join(", ")))
-            };
-        };
-        match catalogue.standing(Path::new(&sight.path), set)? {
-            Standing::Current(_) => found(Some(true), format!("indexed with {model}, unchanged since")),
-            Standing::Changed => found(Some(false), "the file was changed since it was indexed".into()),
-            Standing::NoVector => found(Some(false), format!("known to the index, but not embedded with {model}")),
-            Standing::Refused(reason) => found(Some(false), format!("refused by the last index run: {reason}")),
-            Standing::Unknown => found(Some(false), "in no indexed folder, or added since the last index run".into()),
-        }
-    }
-
     /// Whether the texts of the model's world fit this image as well as they fit the indexed ones.
     fn domain_evidence(&self, catalogue: &Catalogue, set: Option<&SetInfo>, sight: &Sight) -> Result<Evidence> {
         let mut known = Vec::new();
@@ -221,6 +196,31 @@ impl Engine {
             }
         }
         Ok(far(sight.best(), known))
+    }
+}
+
+/// What the index knows of the image.
+fn index_evidence(catalogue: &Catalogue, set: Option<&SetInfo>, sight: &Sight) -> Result<Evidence> {
+    let found = |ok, says: String| Ok(Evidence { check: "index", ok, says });
+    let model = sight.encoder.id();
+    if url_image::is_url(&sight.path) {
+        return found(None, "an image from the web is in no index".into());
+    }
+    let Some(set) = set else {
+        let others: Vec<String> =
+            catalogue.sets()?.into_iter().filter(|set| set.vectors > 0).map(|set| set.key.model).collect();
+        return if others.is_empty() {
+            found(None, "nothing is indexed yet".into())
+        } else {
+            found(Some(false), format!("the index holds no vectors of {model}, only of {}", others.join(", ")))
+        };
+    };
+    match catalogue.standing(Path::new(&sight.path), set)? {
+        Standing::Current(_) => found(Some(true), format!("indexed with {model}, unchanged since")),
+        Standing::Changed => found(Some(false), "the file was changed since it was indexed".into()),
+        Standing::NoVector => found(Some(false), format!("known to the index, but not embedded with {model}")),
+        Standing::Refused(reason) => found(Some(false), format!("refused by the last index run: {reason}")),
+        Standing::Unknown => found(Some(false), "in no indexed folder, or added since the last index run".into()),
     }
 }
 

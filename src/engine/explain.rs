@@ -149,14 +149,14 @@ pub fn demonstrate(sight: &Sight, query: Option<&str>, topic: Topic) -> Result<D
         nearest: sight.nearest(NEAREST),
     };
     let Some(query) = query else {
-        demonstration.why_none = Some("no request was given to change".into());
+        demonstration.why_none = Some("give a request as well to see it scored against its counterfactuals".into());
         return Ok(demonstration);
     };
     let contrast = match counterfactual::of(query, topic) {
         Ok(contrast) => contrast,
         Err(why) => {
             demonstration.statement = sight.score(&[query.to_owned()])?.into_iter().next();
-            demonstration.why_none = Some(why.to_string());
+            demonstration.why_none = Some(why.to_string()).filter(|_| !topic.clip_suitable());
             return Ok(demonstration);
         }
     };

@@ -113,14 +113,14 @@ impl Engine {
         let level = ImageCalibration::measure(&vector, &nulls);
         Ok(Sight { path, encoder, vector, level, nulls })
     }
+}
 
-    /// The vector set that belongs to a model, when it holds anything.
-    ///
-    /// # Errors
-    /// The catalogue cannot be read.
-    pub(super) fn set_of(&self, catalogue: &Catalogue, encoder: &Encoder) -> Result<Option<SetInfo>> {
-        Ok(catalogue.find_set(&encoder.set_key())?.filter(|set| set.vectors > 0))
-    }
+/// The vector set that belongs to a model, when it holds anything.
+///
+/// # Errors
+/// The catalogue cannot be read.
+pub(super) fn set_of(catalogue: &Catalogue, encoder: &Encoder) -> Result<Option<SetInfo>> {
+    Ok(catalogue.find_set(&encoder.set_key())?.filter(|set| set.vectors > 0))
 }
 
 #[cfg(test)]

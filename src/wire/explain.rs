@@ -9,6 +9,7 @@ use crate::engine::explain::{Asked, Demonstration, Explanation};
 use crate::engine::sight::NOISE_SIGMA;
 use crate::engine::{Engine, Watch};
 use crate::error::Result;
+use crate::knowledge::sources::Source;
 use crate::knowledge::topics::{Example, Topic};
 
 /// Arguments of `explain_limitation`.
@@ -242,7 +243,7 @@ fn response(explanation: Explanation) -> ExplainResponse {
         status: status.name().to_owned(),
         does: system.does.to_owned(),
         file: filled(system.file),
-        source: system.source.map(|source| source.short()),
+        source: system.source.map(Source::short),
     });
     ExplainResponse {
         topic: topic.name().to_owned(),
