@@ -253,8 +253,11 @@ pub struct RouteArgs {
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// counting, fine_grained, spatial, compositional, negation, text_reading, calibration, domain_shift or strengths.
-    #[arg(required_unless_present = "query")]
+    /// The topic, or another name of it.
+    #[arg(
+        required_unless_present = "query",
+        help = "counting, fine_grained, spatial, compositional, negation, text_reading, calibration, domain_shift or strengths"
+    )]
     pub topic: Option<String>,
     /// A request; its wording tells the topic.
     #[arg(long, value_name = "TEXT")]

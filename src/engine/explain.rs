@@ -125,7 +125,8 @@ impl Engine {
             let sight = self.sight(image, watch)?;
             explanation.demonstration = Some(demonstrate(&sight, query, topic)?);
             if let Some(query) = query {
-                explanation.diagnosis = Some(self.diagnose_sight(&sight, query, topic, watch)?);
+                // The verdict is on the request, whatever topic the caller wants to read about.
+                explanation.diagnosis = Some(self.diagnose_sight(&sight, query, Topic::of_request(query), watch)?);
             }
         }
         Ok(explanation)
@@ -148,14 +149,14 @@ pub fn demonstrate(sight: &Sight, query: Option<&str>, topic: Topic) -> Result<D
         nearest: sight.nearest(NEAREST),
     };
     let Some(query) = query else {
-        demonstration.why_none = Some("no request was given to change".into());
+        demonstration.why_none = Some("give a request as well to see it scored against its counterfactuals".into());
         return Ok(demonstration);
     };
     let contrast = match counterfactual::of(query, topic) {
         Ok(contrast) => contrast,
         Err(why) => {
             demonstration.statement = sight.score(&[query.to_owned()])?.into_iter().next();
-            demonstration.why_none = Some(why.to_string());
+            demonstration.why_none = Some(why.to_string()).filter(|_| !topic.clip_suitable());
             return Ok(demonstration);
         }
     };

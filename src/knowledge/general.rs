@@ -14,10 +14,10 @@ pub struct General {
 }
 
 /// Words that begin a detail.
-const STARTS: [&str; 29] = [
-    "in", "on", "at", "with", "wearing", "holding", "near", "under", "by", "from", "during", "while", "and", "which",
-    "that", "who", "sitting", "standing", "running", "lying", "walking", "riding", "next", "behind", "inside",
-    "beside", "against", "over", "through",
+const STARTS: [&str; 31] = [
+    "in", "on", "at", "with", "without", "but", "wearing", "holding", "near", "under", "by", "from", "during", "while",
+    "and", "which", "that", "who", "sitting", "standing", "running", "lying", "walking", "riding", "next", "behind",
+    "inside", "beside", "against", "over", "through",
 ];
 
 /// Most forms; each costs a run of the text tower.
@@ -54,13 +54,10 @@ pub fn forms(request: &str) -> Vec<General> {
     let head = words.get(..end).unwrap_or_default();
     let of_something = head.iter().any(|word| clean(word) == "of");
     let articles = head.iter().take_while(|word| ["a", "an", "the"].contains(&clean(word).as_str())).count();
-    if !of_something && head.len() > articles + 1 {
-        if let Some(noun) = head.last() {
-            let article = head.get(..articles).unwrap_or_default();
-            let kept: Vec<&str> = article.iter().chain([noun]).copied().collect();
-            let left_out = head.get(articles..head.len() - 1).unwrap_or_default();
-            push(&kept, left_out);
-        }
+    if let Some(noun) = head.last().filter(|_| !of_something && head.len() > articles + 1) {
+        let article = head.get(..articles).unwrap_or_default();
+        let kept: Vec<&str> = article.iter().chain([noun]).copied().collect();
+        push(&kept, head.get(articles..head.len() - 1).unwrap_or_default());
     }
     made
 }

@@ -20,14 +20,12 @@ pub struct Source {
 impl Source {
     /// `Paiss et al. 2023, arXiv 2302.12066`: short enough for a note.
     pub fn short(&self) -> String {
-        match self.url.strip_prefix("https://arxiv.org/abs/") {
-            Some(number) => format!("{} {}, arXiv {number}", self.authors, self.year),
-            None => {
-                // A file of a repository by its path there.
-                let place = self.url.split_once("/blob/main/").map_or(self.url, |(_, file)| file);
-                format!("{} {}, {}", self.authors, self.year, place.trim_start_matches("https://"))
-            }
+        if let Some(number) = self.url.strip_prefix("https://arxiv.org/abs/") {
+            return format!("{} {}, arXiv {number}", self.authors, self.year);
         }
+        // A file of a repository by its path there.
+        let place = self.url.split_once("/blob/main/").map_or(self.url, |(_, file)| file);
+        format!("{} {}, {}", self.authors, self.year, place.trim_start_matches("https://"))
     }
 
     /// A link in Markdown; for a measurement of this project the file that repeats it.
@@ -54,7 +52,8 @@ const fn arxiv(
 
 macro_rules! sources {
     ($($name:ident = $title:literal, $authors:literal, $venue:literal, $year:literal, $url:literal;)*) => {
-        $(#[doc = concat!("`", $title, "`")] pub static $name: Source = arxiv($title, $authors, $venue, $year, $url);)*
+        $(#[doc = concat!("`", $title, "`")]
+        pub static $name: Source = arxiv($title, $authors, $venue, $year, $url);)*
         /// All sources, in the order of this file.
         pub fn all() -> &'static [&'static Source] {
             static ALL: &[&Source] = &[$(&$name),*];

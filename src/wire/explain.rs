@@ -9,6 +9,7 @@ use crate::engine::explain::{Asked, Demonstration, Explanation};
 use crate::engine::sight::NOISE_SIGMA;
 use crate::engine::{Engine, Watch};
 use crate::error::Result;
+use crate::knowledge::sources::Source;
 use crate::knowledge::topics::{Example, Topic};
 
 /// Arguments of `explain_limitation`.
@@ -138,6 +139,9 @@ pub struct Verdict {
     pub next: String,
 }
 
+/// Any object: the definitions of all tools share a budget of tokens, and most clients never show this part of them.
+type Object = serde_json::Map<String, serde_json::Value>;
+
 /// What `explain_limitation` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ExplainResponse {
@@ -158,19 +162,22 @@ pub struct ExplainResponse {
     pub cues: Vec<String>,
     /// Published and measured numbers.
     pub facts: Vec<CitedFact>,
-    /// What to use, the best first. Its parts are said here, not in the tool's schema: definitions cost tokens.
-    #[schemars(with = "Vec<serde_json::Value>")]
+    /// What to use, the best first.
+    #[schemars(with = "Vec<Object>")]
     pub instead: Vec<Instead>,
     /// What people try.
+    #[schemars(with = "Object")]
     pub wrong: Call,
     /// What to do.
+    #[schemars(with = "Object")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub right: Option<Call>,
     /// It, shown on the image.
+    #[schemars(with = "Object")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Value>")]
     pub shown: Option<Shown>,
     /// What stands between image and request.
+    #[schemars(with = "Object")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Verdict>,
 }
@@ -236,7 +243,7 @@ fn response(explanation: Explanation) -> ExplainResponse {
         status: status.name().to_owned(),
         does: system.does.to_owned(),
         file: filled(system.file),
-        source: system.source.map(|source| source.short()),
+        source: system.source.map(Source::short),
     });
     ExplainResponse {
         topic: topic.name().to_owned(),

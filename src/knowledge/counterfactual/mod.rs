@@ -149,6 +149,7 @@ mod tests {
                 "man in a green shirt next to a woman in a red dress",
             ),
             ("a red and yellow ball on a blue box", "a red and blue ball on a yellow box"),
+            ("a blue square and a red star", "a red square and a blue star"),
             ("a black dog and a white cat", "a white dog and a black cat"),
         ] {
             assert_eq!(texts(request, Topic::Compositional)[0], expected, "{request}");

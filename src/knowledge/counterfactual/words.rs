@@ -66,7 +66,6 @@ const ATTRIBUTES: &[&str] = &[
     "checkered",
     "dotted",
     "round",
-    "square",
     "smiling",
     "sleeping",
     "sitting",

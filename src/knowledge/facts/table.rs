@@ -269,8 +269,8 @@ pub static ALL: &[Fact] = &[
     Fact {
         id: "noise-margin",
         topic: Calibration,
-        statement: "in standard deviations over neutral texts, two classes that are both not in a photo differ by 0.72 in the median, a class that is in it stands 1.84 above one that is not",
-        values: &[v("both absent, median", 0.72), v("present above absent, median", 1.84)],
+        statement: "in standard deviations over neutral texts, two classes that are both not in a photo differ by 0.73 in the median, a class that is in it stands 1.84 above one that is not",
+        values: &[v("both absent, median", 0.73), v("present above absent, median", 1.84)],
         unit: Unit::Sigma,
         measured_on: "128 COCO photos, OpenAI ViT-B/32",
         source: &sources::MEASURED,

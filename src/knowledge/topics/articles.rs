@@ -145,7 +145,7 @@ static COMPOSITIONAL: Article = Article {
         "who does what to whom: \"the dog chases the cat\", \"a woman giving a man a book\"",
         "captions that differ in the order of their words only",
     ],
-    facts: &["impossible", "half-truths", "bag-of-words", "swap-is-hardest", "sugarcrepe", "fsc-clip"],
+    facts: &["half-truths", "impossible", "bag-of-words", "swap-is-hardest", "sugarcrepe", "fsc-clip"],
     instead: &["match_captions", "clip_search:look", "dcsm", "negclip", "pc_clip", "mdetr", "lxmert", "swig", "splice"],
     wrong: example(
         "classify_image(images: [\"p.jpg\"], labels: [\"red car and blue truck\", \"blue car and red truck\"])",
