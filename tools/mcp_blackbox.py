@@ -26,7 +26,7 @@ import time
 OLD_VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
 NEW_VERSION = "2026-07-28"
 VERSIONS = OLD_VERSIONS + [NEW_VERSION]
-TOOLS = ["clip_search", "classify_image", "index_folder"]
+TOOLS = ["route_query", "clip_search", "classify_image", "explain_limitation", "index_folder"]
 META = "io.modelcontextprotocol/"
 PATIENCE_S = 60.0
 
@@ -330,7 +330,7 @@ def lifecycle(tally, setup):
             answer = server.ask(method, {"level": "debug", "uri": "clip-aware://index/status", "taskId": "1"}, NEW_VERSION)
             equal(code(answer), -32601)
     for method in ["logging/setLevel", "resources/subscribe", "roots/list", "sampling/createMessage", "no/such", "tools",
-                   "subscriptions/listen", "skills/list"]:
+                   "subscriptions/listen"]:
         with tally.case(f"old era: {method!r} is not served"), Server(setup) as server:
             server.open("2025-11-25")
             answer = server.ask(method, {"level": "debug", "uri": "clip-aware://index/status", "notifications": {}})
@@ -527,7 +527,7 @@ def catalogue(tally, setup):
     with tally.case("tool definitions"), Server(setup) as server:
         server.open("2025-11-25")
         tools = result(server.ask("tools/list"))["tools"]
-        true(set(TOOLS) <= {tool["name"] for tool in tools}, "the three tools")
+        true(set(TOOLS) <= {tool["name"] for tool in tools}, "the tools")
         for tool in tools:
             true(tool["title"] and 100 < len(tool["description"]) < 1024, tool["name"])
             equal(sorted(tool["annotations"]), ["destructiveHint", "idempotentHint", "openWorldHint", "readOnlyHint"])
@@ -605,11 +605,15 @@ def tools(tally, setup):
         index_cases(tally, server)
         search_cases(tally, setup, server)
         classify_cases(tally, server)
+        advice_cases(tally, server)
     for version in VERSIONS:
         with Server(setup) as server:
             server.open(version)
             for tool, arguments in [("clip_search", {"query": "a red circle"}), ("index_folder", {"folder": "shapes"}),
-                                    ("classify_image", {"images": ["shapes/red_circle.png"], "labels": ["red", "blue"]})]:
+                                    ("classify_image", {"images": ["shapes/red_circle.png"], "labels": ["red", "blue"]}),
+                                    ("route_query", {"query": "how many circles are in shapes/red_circle.png"}),
+                                    ("explain_limitation", {"topic": "counting"}),
+                                    ("explain_limitation", {"query": "a red circle left of a blue square", "image": "shapes/red_circle.png"})]:
                 with tally.case(f"{version}: {tool}"):
                     found = result(server.call(tool, arguments, version))
                     equal(found["isError"], False, str(found)[:300])
@@ -700,6 +704,22 @@ def classify_cases(tally, server):
         found = result(server.call("classify_image", {"images": ["shapes/red_circle.png", "shapes/broken.png", "no.png"], "labels": ["red", "blue"]}))
         entries = found["structuredContent"]["images"]
         equal(["error" in entry for entry in entries], [False, True, True])
+
+
+def advice_cases(tally, server):
+    for query, primary in [("how many dogs are here", "counting"), ("a street without cars", "negation"), ("sunset", "semantic_search"),
+                           ("is the cup left of the plate", "spatial"), ("¿qué dice el letrero?", "text_reading"), ("犬は何匹いますか", "counting")]:
+        with tally.case(f"route {query}"):
+            found = result(server.call("route_query", {"query": query}))
+            equal(found["structuredContent"]["primary"], primary)
+            true(primary in found["content"][0]["text"] and "next: " in found["content"][0]["text"], "text")
+    for query in ["", " ", "x" * 100_000, "\u0000", "\ud83e\udd8a" * 5000]:
+        with tally.case(f"route {query[:8]!r} of {len(query)}"):
+            answer = server.call("route_query", {"query": query})
+            equal(answer["result"].get("isError", False), not query.strip())
+    for topic in ["counting", "fine_grained", "spatial", "compositional", "negation", "text_reading", "calibration", "domain_shift", "strengths"]:
+        with tally.case(f"explain {topic}"):
+            equal(result(server.call("explain_limitation", {"topic": topic}))["structuredContent"]["topic"], topic)
 
 
 # ---- cases: concurrency, cancellation, signals, streams -------------------------------------------------------------
@@ -873,7 +893,7 @@ def official_client(tally, setup):
                 true(set(TOOLS) <= {tool.name for tool in (await client.list_tools()).tools}, "tools")
                 true((await client.list_resources()).resources, "resources")
                 true((await client.list_resource_templates()).resource_templates, "templates")
-                equal([prompt.name for prompt in (await client.list_prompts()).prompts], ["plan_vision_request"])
+                equal([prompt.name for prompt in (await client.list_prompts()).prompts], ["plan_vision_request", "explain_clip_limit"])
             with tally.case(f"client {mode}: prompt"):
                 prompt = await client.get_prompt("plan_vision_request", {"request": "count"})
                 true("count" in prompt.messages[0].content.text, "text")

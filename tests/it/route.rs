@@ -10,6 +10,7 @@ use std::time::Instant;
 use clip_aware::knowledge::router::{Label, route};
 use serde_json::{Value, json};
 
+use crate::mcp_client::{Server, request};
 use crate::world::World;
 
 /// A labelled request.
@@ -226,6 +227,20 @@ fn the_command_answers_with_the_next_call_and_its_exit_code() {
     let people = world.run(&["route", "a street without cars"]).expect(1).stdout;
     assert!(people.contains("negation") && people.contains("next"), "{people}");
     world.run(&["route", "  "]).expect(2);
+}
+
+#[test]
+fn the_tool_answers_over_mcp_in_three_lines() {
+    let mut server = Server::initialized("2025-11-25");
+    let mut call = |query: &str| {
+        server.ask(&request("1", "tools/call", json!({ "name": "route_query", "arguments": { "query": query } })))
+    };
+    let answer = call("how many dogs are in a.png?");
+    let words = answer["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(words.starts_with("counting (") && words.contains("next: detect_count {\"images\":[\"a.png\"]"), "{words}");
+    assert!(words.contains("arXiv") && words.len() < 600, "{words}");
+    assert_eq!(answer["result"]["structuredContent"]["next"]["arguments"]["targets"], json!(["dog"]));
+    assert_eq!(call(" ")["result"]["isError"], true);
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Reader<'_> {
         if matches!(word.as_str(), "and" | "," | "or" | ";" | "&" | "plus") {
             // "no fridge or oven": the denial goes on; "black and white cat" is read inside a noun phrase.
             let goes_on = word == "or" && self.parse.things.last().is_some_and(|thing| thing.negated);
+            // "count the forks and knives": both are asked for.
+            let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).map(|token| token.end);
+            let asked =
+                self.parse.things.last().filter(|thing| before == Some(thing.end)).and_then(|thing| thing.count);
+            self.count = asked.filter(|count| *count == Count::Asked);
             self.link = Link::default();
             self.negated = goes_on;
             self.subject = None;

@@ -40,6 +40,15 @@ pub struct Thing {
     pub end: usize,
 }
 
+impl Thing {
+    /// Attributes and noun: "red chair".
+    pub fn words(&self) -> String {
+        let mut words = self.attributes.clone();
+        words.push(self.head.clone());
+        words.join(" ")
+    }
+}
+
 /// Two things and what joins them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {

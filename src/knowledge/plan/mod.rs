@@ -51,11 +51,12 @@ pub struct Plan {
 /// Plans for a decided request.
 pub fn plan(request: &str, decision: &Decision) -> Plan {
     let frame = frame(request);
-    let foreign = other_than_english(request).is_some();
+    // The patterns of counting are no English words, so a short request needs no other sign of its language.
+    let counted = foreign::counted(request).filter(|_| decision.primary != Label::Negation);
+    let foreign = counted.is_some() || other_than_english(request).is_some();
     let parse = if foreign { Parse::default() } else { phrase::parse(&frame.core) };
-    let foreign_target = foreign
-        .then(|| if decision.primary == Label::Negation { foreign::absent(request) } else { foreign::counted(request) })
-        .flatten();
+    let absent = (foreign && decision.primary == Label::Negation).then(|| foreign::absent(request)).flatten();
+    let foreign_target = counted.or(absent);
     let (labels, _) = labels::labels(request, &frame);
     let reading = Reading { parse, frame, labels, foreign_target };
     let next = call_for(decision.primary, &reading);
@@ -78,9 +79,9 @@ pub fn plan(request: &str, decision: &Decision) -> Plan {
 fn second_choices(label: Label) -> &'static [Label] {
     match label {
         Label::SemanticSearch | Label::OutOfScope => &[],
-        Label::ZeroShotClassification | Label::TextReading => &[Label::SemanticSearch],
+        Label::ZeroShotClassification | Label::TextReading | Label::Counting => &[Label::SemanticSearch],
         Label::ImageSimilarity => &[Label::FineGrained],
-        Label::Counting | Label::Negation => &[Label::Compositional, Label::SemanticSearch],
+        Label::Negation => &[Label::SemanticSearch, Label::Compositional],
         Label::FineGrained => &[Label::ZeroShotClassification, Label::SemanticSearch],
         Label::Spatial | Label::Compositional => &[Label::Counting, Label::SemanticSearch],
     }
@@ -108,7 +109,11 @@ fn search(reading: &Reading, by_image: bool) -> Call {
             None => missing.push("image"),
         }
     } else {
-        arguments.insert("query".into(), json!(reading.frame.core));
+        let (query, minus) = search_words(reading);
+        arguments.insert("query".into(), json!(query));
+        if let Some(minus) = minus {
+            arguments.insert("minus".into(), json!(minus));
+        }
     }
     if let Some(folder) = &reading.frame.folder {
         arguments.insert("folder".into(), json!(folder));
@@ -117,6 +122,26 @@ fn search(reading: &Reading, by_image: bool) -> Call {
         arguments.insert("top_k".into(), json!(top_k));
     }
     Call { tool: Some("clip_search"), arguments, missing }
+}
+
+/// Words that a search can use: of a question the things that it asks about, of an exclusion what stays and what goes.
+fn search_words(reading: &Reading) -> (String, Option<String>) {
+    const QUESTIONS: [&str; 14] = [
+        "how", "howmany", "count", "what", "which", "where", "who", "is", "are", "does", "do", "number", "read",
+        "point",
+    ];
+    let core = &reading.frame.core;
+    let first = core.split_whitespace().next().unwrap_or_default().to_lowercase();
+    let named = |negated: bool| {
+        let things: Vec<String> =
+            reading.parse.things.iter().filter(|thing| thing.negated == negated).map(Thing::words).collect();
+        (!things.is_empty()).then(|| things.join(", "))
+    };
+    match (named(false), named(true)) {
+        (Some(stays), Some(goes)) => (stays, Some(goes)),
+        (Some(asked), None) if QUESTIONS.contains(&first.as_str()) => (asked, None),
+        _ => (core.clone(), None),
+    }
 }
 
 fn classify(reading: &Reading) -> Call {
@@ -190,11 +215,6 @@ fn targets(reading: &Reading, label: Label) -> Vec<String> {
 
 fn relate(reading: &Reading) -> Call {
     let things = &reading.parse.things;
-    let name = |thing: &Thing| {
-        let mut words = thing.attributes.clone();
-        words.push(thing.head.clone());
-        words.join(" ")
-    };
     let relation = reading.parse.relations.iter().find(|relation| relation.place.is_some());
     // "the object in front of the sofa": what it is, is the question.
     let unknown = |thing: &Thing| matches!(thing.head.as_str(), "object" | "thing" | "item" | "something");
@@ -207,8 +227,8 @@ fn relate(reading: &Reading) -> Call {
         return detect(reading, Label::Spatial);
     };
     let (mut arguments, missing) = image(reading);
-    arguments.insert("subject".into(), json!(name(subject)));
-    arguments.insert("object".into(), json!(name(object)));
+    arguments.insert("subject".into(), json!(subject.words()));
+    arguments.insert("object".into(), json!(object.words()));
     Call { tool: Some("spatial_relation"), arguments, missing }
 }
 
@@ -225,4 +245,109 @@ fn identify(reading: &Reading) -> Call {
         None => missing.push("gallery"),
     }
     Call { tool: Some("identify_image"), arguments, missing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(request: &str, label: Label) -> Plan {
+        let decision = Decision {
+            primary: label,
+            labels: vec![label],
+            confidence: 1.0,
+            primary_probabilities: [0.0; Label::COUNT],
+            label_probabilities: [0.0; Label::COUNT],
+        };
+        plan(request, &decision)
+    }
+
+    fn call(request: &str, label: Label) -> Value {
+        let next = planned(request, label).next;
+        json!({ "tool": next.tool, "arguments": next.arguments, "missing": next.missing })
+    }
+
+    #[test]
+    fn arguments_come_from_the_request() {
+        for (request, label, tool, arguments, missing) in [
+            (
+                "find the 5 best photos of a red barn in ./farm/",
+                Label::SemanticSearch,
+                "clip_search",
+                json!({ "query": "the 5 best photos of a red barn", "folder": "./farm/", "top_k": 5 }),
+                json!([]),
+            ),
+            ("more like cat.jpg", Label::ImageSimilarity, "clip_search", json!({ "image": "cat.jpg" }), json!([])),
+            ("more like this", Label::ImageSimilarity, "clip_search", json!({}), json!(["image"])),
+            (
+                "cat or dog? a.png b.png",
+                Label::Counting,
+                "detect_count",
+                json!({ "images": ["a.png", "b.png"], "targets": ["cat", "dog"] }),
+                json!([]),
+            ),
+            (
+                "count the forks and knives in ./table/",
+                Label::Counting,
+                "detect_count",
+                json!({ "folder": "./table/", "targets": ["fork", "knife"] }),
+                json!([]),
+            ),
+            (
+                "wie viele Autos stehen hier",
+                Label::Counting,
+                "detect_count",
+                json!({ "targets": ["autos"] }),
+                json!(["images"]),
+            ),
+            (
+                "is the red cup left of the laptop in desk.jpg",
+                Label::Spatial,
+                "spatial_relation",
+                json!({ "image": "desk.jpg", "subject": "red cup", "object": "laptop" }),
+                json!([]),
+            ),
+            ("where is the cat", Label::Spatial, "detect_count", json!({ "targets": ["cat"] }), json!(["images"])),
+            (
+                "a street without cars",
+                Label::Negation,
+                "detect_count",
+                json!({ "targets": ["car"] }),
+                json!(["images"]),
+            ),
+            (
+                "a red cube and a blue ball",
+                Label::Compositional,
+                "match_captions",
+                json!({ "captions": ["a red cube and a blue ball"] }),
+                json!(["image"]),
+            ),
+            (
+                "sort ./in/ into indoor / outdoor",
+                Label::ZeroShotClassification,
+                "classify_image",
+                json!({ "labels": ["indoor", "outdoor"] }),
+                json!(["images"]),
+            ),
+        ] {
+            assert_eq!(
+                call(request, label),
+                json!({ "tool": tool, "arguments": arguments, "missing": missing }),
+                "{request}"
+            );
+        }
+        assert_eq!(call("make it snow", Label::OutOfScope)["tool"], Value::Null);
+    }
+
+    #[test]
+    fn a_search_beside_another_tool_gets_words_that_it_can_use() {
+        let beside = |request: &str, label| {
+            let plan = planned(request, label);
+            let search = plan.alternatives.into_iter().find(|call| call.tool == Some("clip_search")).unwrap();
+            Value::Object(search.arguments)
+        };
+        assert_eq!(beside("how many red chairs are there", Label::Counting), json!({ "query": "red chair" }));
+        assert_eq!(beside("a street without cars", Label::Negation), json!({ "query": "street", "minus": "car" }));
+        assert_eq!(beside("three dogs on a beach", Label::Counting), json!({ "query": "three dogs on a beach" }));
+    }
 }
