@@ -14,6 +14,10 @@ pub enum Activation {
     Gelu,
     /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`: `SigLIP`.
     GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * sigmoid(x)`, also named swish.
+    Silu,
 }
 
 impl Activation {
@@ -43,15 +47,19 @@ impl Activation {
                 let z = SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x);
                 *x /= 1.0 + (-2.0 * z).exp();
             }),
+            Self::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
+            Self::Silu => silu(values),
         }
     }
 
     /// As [`Activation::apply`], with candle's operations. Shape: any.
-    fn forward(self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
             Self::Gelu => x.gelu_erf(),
             Self::GeluTanh => x.gelu(),
+            Self::Relu => x.relu(),
+            Self::Silu => candle_nn::ops::silu(x),
         }
     }
 }
@@ -78,6 +86,72 @@ pub(super) fn finish(product: Tensor, bias: Option<&Tensor>, activation: Option<
         None => product,
     };
     activation.map_or_else(|| Ok(product.clone()), |activation| activation.forward(&product))
+}
+
+/// Adds a bias to every plane and applies the activation, in place.
+///
+/// Shapes: `out` `[planes, pixels]`, `bias` `[planes]`.
+pub(super) fn finish_planes(out: &mut [f32], pixels: usize, bias: Option<&[f32]>, activation: Option<Activation>) {
+    if bias.is_none() && activation.is_none() {
+        return;
+    }
+    out.par_chunks_mut(pixels.max(1)).enumerate().for_each(|(plane, values)| {
+        if let Some(bias) = bias.and_then(|bias| bias.get(plane)) {
+            values.iter_mut().for_each(|x| *x += bias);
+        }
+        if let Some(activation) = activation {
+            activation.apply(values);
+        }
+    });
+}
+
+/// `x * sigmoid(x)` with the widest vectors of this processor.
+fn silu(values: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f")]
+        fn avx512(values: &mut [f32]) {
+            silu_body(values);
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(values: &mut [f32]) {
+            silu_body(values);
+        }
+        if std::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has AVX-512F, checked on the line above.
+            return unsafe { avx512(values) };
+        }
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has AVX2 and FMA, checked on the line above.
+            return unsafe { avx2(values) };
+        }
+    }
+    silu_body(values);
+}
+
+#[inline(always)]
+fn silu_body(values: &mut [f32]) {
+    for x in values {
+        *x /= 1.0 + exp(-*x);
+    }
+}
+
+/// `e^x` for vectors: to 2 units in the last place, no branch, no call. Outside of what f32 holds it saturates.
+///
+/// Source: Cephes, `expf.c` (range reduction by ln 2 in two parts, polynomial of degree 5).
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    let x = x.clamp(-87.3, 88.3);
+    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 0.5;
+    let y = p * r * r + r + 1.0;
+    y * f32::from_bits(((n as i32 + 127) << 23) as u32)
 }
 
 struct Finish {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::checkpoint::Checkpoint;
-use crate::compute::{Backend, Embedding, LayerNorm, Linear};
+use crate::compute::{Backend, Conv2d, ConvShape, Embedding, LayerNorm, Linear};
 use crate::error::{Error, Result};
 
 /// Builds a model from a checkpoint. `build` runs twice: the first run only notes which tensors it asks for, so that all
@@ -104,6 +104,18 @@ impl<'a> Reader<'a> {
     pub fn layer_norm(&self, name: &str, size: usize, eps: f32) -> Result<LayerNorm> {
         let layer = self.at(name);
         LayerNorm::new(layer.values("weight", &[size])?, layer.values("bias", &[size])?, eps, self.backend)
+    }
+
+    /// `name.weight` and `name.bias` of a convolution.
+    pub fn conv(&self, name: &str, shape: ConvShape) -> Result<Conv2d> {
+        let layer = self.at(name);
+        let weight = layer.values("weight", &shape.weight_dims())?;
+        let bias = layer.values("bias", &[shape.outputs])?;
+        if self.notes.is_some() {
+            let empty = ConvShape { inputs: 0, outputs: 0, groups: 1, ..shape };
+            return Conv2d::new(empty, Vec::new(), None, self.backend);
+        }
+        Conv2d::new(shape, weight, Some(bias), self.backend)
     }
 
     /// `name.weight` of a table.
