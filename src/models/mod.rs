@@ -18,6 +18,7 @@ mod towers;
 mod transformer;
 pub mod verify;
 pub mod weights;
+pub mod yolox;
 
 pub use blob::{Blob, Bytes};
 pub use encoder::Encoder;
