@@ -18,6 +18,7 @@ pub mod compute;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod geometry;
 pub mod index;
 pub mod knowledge;
 pub mod mcp;
