@@ -1,10 +1,13 @@
 //! Request and response types that the MCP tools and `--json` share, and the one function per use case that turns the
 //! former into the latter. Fields may be added, not renamed (design.md section 2).
 
+pub mod detect;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub use self::detect::{DetectArgs, DetectResponse, DetectResult, detect};
 use crate::engine::{Engine, Watch, find};
 use crate::error::{Error, Result};
 use crate::index::Filter;

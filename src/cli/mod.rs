@@ -14,6 +14,7 @@ mod args;
 mod bench;
 mod commands;
 mod demo;
+mod detect;
 mod models;
 mod render;
 mod report;
@@ -71,6 +72,7 @@ fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Ou
         Command::Index(args) => commands::index(&engine, &args, cancel),
         Command::Search(args) => commands::search(&engine, &args, cancel),
         Command::Classify(args) => commands::classify(&engine, &args, cancel),
+        Command::Detect(args) => detect::run(&engine, &args, cancel),
         Command::Embed(args) => commands::embed(&engine, &args, cancel),
         Command::Duplicates(args) => commands::duplicates(&engine, &args, cancel),
         Command::Status => commands::status(&engine),

@@ -17,7 +17,7 @@ use crate::wire;
 
 /// All tools, in the order in which they are listed.
 pub(super) fn all() -> Vec<Entry> {
-    vec![clip_search(), classify_image(), index_folder()]
+    vec![clip_search(), classify_image(), detect_count(), index_folder()]
 }
 
 fn clip_search() -> Entry {
@@ -41,6 +41,17 @@ fn classify_image() -> Entry {
         )
         .read_only()
         .runs(Lane::Short, wire::classify, answer::classification)
+}
+
+fn detect_count() -> Entry {
+    Entry::new("detect_count", "Find and count objects")
+        .describe(
+            "Counts objects in images and gives their boxes in pixels, with how sure each count is. For \"how many\", \"where\", \
+             \"is there a\". Knows everyday things (people, vehicles, animals, furniture, food: COCO's 80 classes, plurals and \
+             synonyms too); asking for others lists what it knows. Not for scenes, styles or brands: use classify_image.",
+        )
+        .read_only()
+        .runs(Lane::Short, wire::detect, answer::detections)
 }
 
 fn index_folder() -> Entry {

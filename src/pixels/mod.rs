@@ -4,10 +4,12 @@
 //! pixels that it saw in training. JPEG decoding and resizing are bit-equal to Pillow's; `tools/export_pixels.py` and the
 //! tests of [`Preprocessor`] hold that.
 
+mod annotate;
 mod decode;
 mod exif;
 mod heic;
 mod jpeg;
+mod letterbox;
 mod look;
 mod preprocess;
 mod raster;
@@ -20,7 +22,9 @@ mod text;
 /// Names of the formats that are read, as in [`Picture::format`].
 pub const FORMATS: [&str; 7] = ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic"];
 
-pub use decode::{DecodeLimits, Picture, Probe, decode_bytes, decode_file, probe};
+pub use annotate::{Mark, annotate};
+pub use decode::{DecodeLimits, Picture, Probe, decode_bytes, decode_file, probe, read_file};
+pub use letterbox::letterbox;
 pub use look::difference_hash;
 pub use preprocess::Preprocessor;
 pub use resize::{Resample, Window, resize, resize_window};
