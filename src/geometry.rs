@@ -78,12 +78,7 @@ impl XyxyPx {
     /// Moved and scaled: `x * scale + dx`.
     #[must_use]
     pub fn mapped(&self, scale: f32, dx: f32, dy: f32) -> Self {
-        Self {
-            x0: self.x0 * scale + dx,
-            y0: self.y0 * scale + dy,
-            x1: self.x1 * scale + dx,
-            y1: self.y1 * scale + dy,
-        }
+        Self { x0: self.x0 * scale + dx, y0: self.y0 * scale + dy, x1: self.x1 * scale + dx, y1: self.y1 * scale + dy }
     }
 
     /// As seen in a mirror: the image is `width` wide.
@@ -133,9 +128,8 @@ pub fn nms(boxes: &[XyxyPx], scores: &[f32], classes: &[usize], iou_threshold: f
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
     let mut kept: Vec<usize> = Vec::new();
     for at in order {
-        let falls = kept
-            .iter()
-            .any(|better| classes[*better] == classes[at] && boxes[*better].iou(&boxes[at]) > iou_threshold);
+        let falls =
+            kept.iter().any(|better| classes[*better] == classes[at] && boxes[*better].iou(&boxes[at]) > iou_threshold);
         if !falls {
             kept.push(at);
         }
@@ -167,7 +161,10 @@ mod tests {
         assert_eq!(b.to_array(), [40.0, 0.0, 60.0, 20.0]);
         assert_eq!(b.mirrored(100.0).mirrored(100.0), b);
         assert_eq!(b.mapped(2.0, 1.0, 0.0).to_array(), [81.0, 0.0, 121.0, 40.0]);
-        assert_eq!(XyxyPx { x0: -5.0, y0: 2.0, x1: 200.0, y1: 3.0 }.clamped(100.0, 40.0).to_array(), [0.0, 2.0, 100.0, 3.0]);
+        assert_eq!(
+            XyxyPx { x0: -5.0, y0: 2.0, x1: 200.0, y1: 3.0 }.clamped(100.0, 40.0).to_array(),
+            [0.0, 2.0, 100.0, 3.0]
+        );
     }
 
     #[test]

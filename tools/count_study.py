@@ -136,7 +136,7 @@ def fit(arguments):
     told(f"one threshold, {best[0]:.2f}", best[1], pairs, photos)
     limits = best[1][2:]
     trials, scores = [], []
-    for discount in (0.75, 1.0, 1.25, 1.5):
+    for discount in (0.75, 1.0, 1.25):
         rows = [(n, c, z) for n, s in enumerate(seen) for c, z in candidates(*s, discount).items()]
         image, cls = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
         most = max(len(r[2]) for r in rows)
@@ -146,16 +146,15 @@ def fit(arguments):
         unseen = truth.counts.copy()
         unseen[image, cls] = 0
         lost = np.array([unseen[fold == k].sum() for k in range(FOLDS)])
-        for shift in (0.5, 1.0, 1.5):
+        for shift in (0.25, 0.5, 0.75, 1.0):
             present = 1 - np.prod(1 - sigmoid(z + shift), 1)
-            for number in (0.75, 1.0, 1.25, 1.5):
-                for power in (0.85, 0.9, 1.0):
+            for number in (1.0, 1.1, 1.25, 1.4):
+                for power in (0.85, 0.9, 0.95, 1.0):
                     expected = sigmoid(z + number).sum(1) ** power
-                    for rounding in (0.3, 0.5):
+                    for rounding in (0.3, 0.4, 0.5):
                         several_n = np.minimum(np.maximum(1, np.floor(expected + rounding)), size)
-                        for bar in np.arange(0.5, 0.88, 0.02):
-                            for share in (1, 0.35, 0.2, 0.12, 0.08, 0.05):
-                                several = 1 - (1 - bar) * share
+                        for bar in np.arange(0.54, 0.82, 0.02):
+                            for several in (0.95, 0.96, 0.97, 0.98, 0.985, 0.99):
                                 n = np.where(present < bar, 0, np.where(present < several, 1, several_n))
                                 there = t > 0
                                 of = lambda values: np.bincount(fold[image], values, FOLDS)
@@ -210,7 +209,7 @@ def main():
     parser.add_argument("--program")
     parser.add_argument("--threshold", type=float, help="measure: a single threshold instead")
     parser.add_argument("--cache", help="fit: keep the detector's boxes here")
-    parser.add_argument("--exact", type=float, default=0.5, help="fit: what an exact count is worth in units of error")
+    parser.add_argument("--exact", type=float, default=2.0, help="fit: what an exact count is worth in units of error")
     parser.add_argument("--slack", type=float, default=1.0, help="fit: objects allowed in invented classes, times the limit")
     arguments = parser.parse_args()
     (fit if arguments.what == "fit" else measure)(arguments)

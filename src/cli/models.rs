@@ -44,7 +44,10 @@ fn list(engine: &Engine) -> Result<Outcome> {
         }
     }
     if !engine.config().json {
-        render::text(&format!("  * on this machine; detectors are looked for in {}", render::short(&shelf.display().to_string())));
+        render::text(&format!(
+            "  * on this machine; detectors are looked for in {}",
+            render::short(&shelf.display().to_string())
+        ));
     }
     Ok(Outcome::Done)
 }

@@ -3,7 +3,9 @@
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
 
-use super::activation::{Activation, finish_planes};
+use super::activation::{Activation, finish_plane, multiply_add};
+#[cfg(target_arch = "x86_64")]
+use super::activation::{Widest, widest};
 use super::{Backend, tensor};
 use crate::error::{Error, Result};
 
@@ -91,11 +93,10 @@ impl Conv2d {
         let bias = self.bias.as_ref().map(Tensor::to_vec1::<f32>).transpose()?;
         with_values(&x, |input| {
             with_values(&self.weight, |weight| {
-                let image = Image { shape: &self.shape, h, w, out_h, out_w };
+                let image = Image { shape: &self.shape, h, w, out_h, out_w, bias: bias.as_deref(), activation };
                 let planes = out.chunks_mut((self.shape.outputs * out_h * out_w).max(1));
                 for (out, input) in planes.zip(input.chunks((c * h * w).max(1))) {
                     image.convolve(input, weight, out);
-                    finish_planes(out, out_h * out_w, bias.as_deref(), activation);
                 }
             })
         })??;
@@ -123,6 +124,9 @@ struct Image<'a> {
     w: usize,
     out_h: usize,
     out_w: usize,
+    /// Added to each output channel, and what follows: done while a tile is still in the cache.
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
 }
 
 impl Image<'_> {
@@ -134,29 +138,41 @@ impl Image<'_> {
             out.par_chunks_mut(pixels)
                 .zip(input.par_chunks(self.h * self.w))
                 .zip(weight.par_chunks(kernel * kernel))
-                .for_each(|((out, input), weight)| self.depthwise(input, weight, out));
+                .enumerate()
+                .for_each(|(channel, ((out, input), weight))| {
+                    self.depthwise(input, weight, out);
+                    self.finish(channel, out);
+                });
             return;
         }
         let (group_in, group_out) = (inputs / groups, outputs / groups);
         let pointwise = kernel == 1 && stride == 1 && padding == 0;
+        let taps = group_in * kernel * kernel;
+        let mut columns = vec![0.0_f32; if pointwise { 0 } else { taps * TILE.min(pixels) }];
         for group in 0..groups {
             let input = &input[group * group_in * self.h * self.w..(group + 1) * group_in * self.h * self.w];
-            let taps = group_in * kernel * kernel;
             let weight = &weight[group * group_out * taps..(group + 1) * group_out * taps];
             let out = &mut out[group * group_out * pixels..(group + 1) * group_out * pixels];
-            if pointwise {
-                product(weight, input, pixels, 0, pixels, out, pixels, taps);
-            } else {
-                let mut columns = vec![0.0_f32; taps * TILE.min(pixels)];
-                for start in (0..pixels).step_by(TILE) {
-                    let width = TILE.min(pixels - start);
-                    columns.par_chunks_mut(kernel * kernel * width).zip(input.par_chunks(self.h * self.w)).for_each(
-                        |(columns, input)| self.unfold(input, start, width, columns),
-                    );
-                    product(weight, &columns, width, start, width, out, pixels, taps);
-                }
+            for start in (0..pixels).step_by(TILE) {
+                let width = TILE.min(pixels - start);
+                let (columns, stride) = if pointwise {
+                    (&input[start..], pixels)
+                } else {
+                    columns
+                        .par_chunks_mut(kernel * kernel * width)
+                        .zip(input.par_chunks(self.h * self.w))
+                        .for_each(|(columns, input)| self.unfold(input, start, width, columns));
+                    (columns.as_slice(), width)
+                };
+                let tile = Tile { start, width, out_stride: pixels, first: group * group_out };
+                self.product(weight, columns, stride, &tile, out, taps);
             }
         }
+    }
+
+    /// Bias and activation of some values of an output channel.
+    fn finish(&self, channel: usize, values: &mut [f32]) {
+        finish_plane(values, self.bias.and_then(|bias| bias.get(channel)).copied(), self.activation);
     }
 
     /// Lays the inputs of some output pixels out as columns, for one channel.
@@ -196,87 +212,148 @@ impl Image<'_> {
         }
     }
 
-    /// One channel with its own kernel. Shapes: `input` `[h, w]`, `weight` `[kernel * kernel]`, `out` `[out_h, out_w]`.
+    /// One channel with its own kernel, in the widest vectors of this processor.
+    ///
+    /// Shapes: `input` `[h, w]`, `weight` `[kernel * kernel]`, `out` `[out_h, out_w]`.
     fn depthwise(&self, input: &[f32], weight: &[f32], out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
+            fn avx512(image: &Image<'_>, input: &[f32], weight: &[f32], out: &mut [f32]) {
+                image.depthwise_body::<true>(input, weight, out);
+            }
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2(image: &Image<'_>, input: &[f32], weight: &[f32], out: &mut [f32]) {
+                image.depthwise_body::<true>(input, weight, out);
+            }
+            match widest() {
+                // SAFETY: the processor has the features, as `widest` found.
+                Widest::Avx512 => return unsafe { avx512(self, input, weight, out) },
+                // SAFETY: as above.
+                Widest::Avx2 => return unsafe { avx2(self, input, weight, out) },
+                Widest::Base => {}
+            }
+        }
+        self.depthwise_body::<false>(input, weight, out);
+    }
+
+    #[inline(always)]
+    fn depthwise_body<const FUSED: bool>(&self, input: &[f32], weight: &[f32], out: &mut [f32]) {
         let ConvShape { kernel, stride, padding, dilation, .. } = *self.shape;
+        let plain = kernel == 3 && stride == 1 && dilation == 1 && padding == 1 && self.w > 2;
         for (y, out) in out.chunks_mut(self.out_w).enumerate() {
             for dy in 0..kernel {
                 let Some(source_y) = (y * stride + dy * dilation).checked_sub(padding).filter(|y| *y < self.h) else {
                     continue;
                 };
                 let line = &input[source_y * self.w..(source_y + 1) * self.w];
-                for dx in 0..kernel {
-                    let factor = weight[dy * kernel + dx];
-                    let shift = dx * dilation;
-                    // The outputs whose input lies in the line: x * stride + shift - padding in 0..w.
-                    let first = padding.saturating_sub(shift).div_ceil(stride);
-                    let past = (self.w + padding).saturating_sub(shift).div_ceil(stride).min(self.out_w);
-                    if first >= past {
-                        continue;
-                    }
-                    let from = first * stride + shift - padding;
-                    let out = &mut out[first..past];
-                    if stride == 1 {
-                        for (out, value) in out.iter_mut().zip(&line[from..]) {
-                            *out += factor * value;
-                        }
-                    } else {
-                        for (out, value) in out.iter_mut().zip(line[from..].iter().step_by(stride)) {
-                            *out += factor * value;
-                        }
-                    }
+                let row = &weight[dy * kernel..(dy + 1) * kernel];
+                if plain {
+                    three_taps::<FUSED>(line, row, out);
+                } else {
+                    self.one_by_one::<FUSED>(line, row, out);
                 }
             }
         }
     }
+
+    /// Adds one line's taps, each in a pass of its own.
+    #[inline(always)]
+    fn one_by_one<const FUSED: bool>(&self, line: &[f32], row: &[f32], out: &mut [f32]) {
+        let ConvShape { stride, padding, dilation, .. } = *self.shape;
+        for (dx, factor) in row.iter().enumerate() {
+            let shift = dx * dilation;
+            // The outputs whose input lies in the line: x * stride + shift - padding in 0..w.
+            let first = padding.saturating_sub(shift).div_ceil(stride);
+            let past = (self.w + padding).saturating_sub(shift).div_ceil(stride).min(self.out_w);
+            if first >= past {
+                continue;
+            }
+            let from = first * stride + shift - padding;
+            let out = &mut out[first..past];
+            if stride == 1 {
+                for (out, value) in out.iter_mut().zip(&line[from..]) {
+                    *out = multiply_add::<FUSED>(*factor, *value, *out);
+                }
+            } else {
+                for (out, value) in out.iter_mut().zip(line[from..].iter().step_by(stride)) {
+                    *out = multiply_add::<FUSED>(*factor, *value, *out);
+                }
+            }
+        }
+    }
+
+    /// `out[.., tile] = weight * columns`, finished; the rows shared between threads.
+    ///
+    /// Shapes: `weight` `[rows, taps]`, `columns` `[taps, width]` (row length `stride`), `out` `[rows, out_stride]`.
+    fn product(&self, weight: &[f32], columns: &[f32], stride: usize, tile: &Tile, out: &mut [f32], taps: usize) {
+        let Tile { start, width, out_stride, first } = *tile;
+        let rows = out.len() / out_stride;
+        // Wide and low products are cut into columns by gemm itself; rows are cut here, so that no thread waits in it.
+        let per_task = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(8).min(rows.max(1));
+        let tasks = out.par_chunks_mut(per_task * out_stride).zip(weight.par_chunks(per_task * taps)).enumerate();
+        tasks.for_each(|(task, (out, weight))| {
+            let rows = weight.len() / taps;
+            assert!(
+                out.len() >= (rows - 1) * out_stride + start + width && columns.len() >= (taps - 1) * stride + width
+            );
+            // SAFETY: the assertion holds every element that the product reads or writes inside its slice: `weight` is
+            // rows x taps, `columns` taps x width with rows `stride` apart, `out` rows x width with rows `out_stride` apart.
+            unsafe {
+                gemm::gemm(
+                    rows,
+                    width,
+                    taps,
+                    out.as_mut_ptr().add(start),
+                    1,
+                    out_stride as isize,
+                    false,
+                    weight.as_ptr(),
+                    1,
+                    taps as isize,
+                    columns.as_ptr(),
+                    1,
+                    stride as isize,
+                    0.0_f32,
+                    1.0_f32,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::None,
+                );
+            }
+            for (row, out) in out.chunks_mut(out_stride).enumerate() {
+                self.finish(first + task * per_task + row, &mut out[start..start + width]);
+            }
+        });
+    }
 }
 
-/// `out[.., start..start + width] = weight * columns`, the rows shared between threads.
-///
-/// Shapes: `weight` `[rows, taps]`, `columns` `[taps, width]` (row length `stride`), `out` `[rows, out_stride]`.
-#[allow(clippy::too_many_arguments)]
-fn product(
-    weight: &[f32],
-    columns: &[f32],
-    stride: usize,
+/// Some output pixels of a group.
+struct Tile {
     start: usize,
     width: usize,
-    out: &mut [f32],
+    /// Pixels of a whole output channel.
     out_stride: usize,
-    taps: usize,
-) {
-    let rows = out.len() / out_stride;
-    // Wide and low products are cut into columns by gemm itself; rows are cut here, so that no thread waits in it.
-    let per_task = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(8).min(rows.max(1));
-    out.par_chunks_mut(per_task * out_stride).zip(weight.par_chunks(per_task * taps)).for_each(|(out, weight)| {
-        let rows = weight.len() / taps;
-        assert!(out.len() >= (rows - 1) * out_stride + start + width && columns.len() >= (taps - 1) * stride + width);
-        // SAFETY: the assertion holds every element that the product reads or writes inside its slice: `weight` is
-        // rows x taps, `columns` taps x width with rows `stride` apart, `out` rows x width with rows `out_stride` apart.
-        unsafe {
-            gemm::gemm(
-                rows,
-                width,
-                taps,
-                out.as_mut_ptr().add(start),
-                1,
-                out_stride as isize,
-                false,
-                weight.as_ptr(),
-                1,
-                taps as isize,
-                columns.as_ptr(),
-                1,
-                stride as isize,
-                0.0_f32,
-                1.0_f32,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
-        }
-    });
+    /// The group's first output channel.
+    first: usize,
+}
+
+/// Adds a line under a row of three taps with one zero on either side, in one pass.
+///
+/// Shapes: `line` and `out` `[w]`, w at least 3; `row` `[3]`.
+#[inline(always)]
+fn three_taps<const FUSED: bool>(line: &[f32], row: &[f32], out: &mut [f32]) {
+    let (&[left, middle, right], Some(inner)) = (row, line.len().checked_sub(2)) else { return };
+    if let ([first, .., last], [a, b, ..], [.., y, z]) = (&mut *out, line, line) {
+        *first += middle * a + right * b;
+        *last += left * y + middle * z;
+    }
+    let lines = line.iter().zip(&line[1..]).zip(&line[2..]);
+    for (out, ((a, b), c)) in out[1..=inner].iter_mut().zip(lines) {
+        let sum = multiply_add::<FUSED>(left, *a, *out);
+        *out = multiply_add::<FUSED>(right, *c, multiply_add::<FUSED>(middle, *b, sum));
+    }
 }
 
 #[cfg(test)]

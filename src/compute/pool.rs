@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_window_takes_the_largest_value_inside_the_input() {
-        let x = Tensor::from_vec((0..20u8).map(|n| -f32::from(n)).collect::<Vec<_>>(), (1, 1, 4, 5), &Device::Cpu).unwrap();
+        let x =
+            Tensor::from_vec((0..20u8).map(|n| -f32::from(n)).collect::<Vec<_>>(), (1, 1, 4, 5), &Device::Cpu).unwrap();
         let same = max_pool(&x, 3, 1, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(same[..7], [0., 0., -1., -2., -3., 0., 0.]);
         assert_eq!(same.len(), 20);

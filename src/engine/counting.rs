@@ -11,20 +11,23 @@
 //!
 //! The boxes that are listed are the best ones, as many as counted: a count is always the length of its list.
 //!
-//! The constants were chosen on the 80 photos of ../shared/photos/coco with YOLOX-nano by `tools/count_study.py`, which also
-//! prints what ten-fold cross-validation over photos gives. Five numbers for all classes: thresholds or offsets per class
-//! were tried, with shrinkage, and made it worse under cross-validation, since 627 objects are too few for 80 classes.
+//! The constants were chosen with YOLOX-nano on the 80 photos of ../shared/photos/coco, 241 pairs of photo and class that is
+//! there, by `tools/count_study.py`. The best single threshold (0.3) has a mean error of 1.448, 0.402 of the pairs exact, and
+//! invents 0.338 classes with 0.388 objects in a photo; these have 1.224, 0.423, 0.250 and 0.388. Chosen on nine tenths of the
+//! photos and judged on the rest, ten times over, the same search gives 1.315, 0.402, 0.275 and 0.425. They are six numbers for all
+//! classes: offsets per class, with shrinkage, were tried and lost under cross-validation (1.37 to 1.53 instead of 1.36 from
+//! one look), since 627 objects are too few for 80 classes.
 
 /// Log-odds added before presence is judged.
 pub const PRESENCE_SHIFT: f32 = 0.5;
 /// Least probability that a class is there.
-pub const PRESENT: f32 = 0.56;
+pub const PRESENT: f32 = 0.64;
 /// Least probability that a class is there for more than one of it to be counted.
-pub const SEVERAL: f32 = 0.956;
+pub const SEVERAL: f32 = 0.95;
 /// Log-odds added before the expected number is summed up: boxes are missed more often than invented once a class is there.
-pub const NUMBER_SHIFT: f32 = 1.5;
+pub const NUMBER_SHIFT: f32 = 1.1;
 /// The sum grows too fast in crowds, where weak boxes repeat each other.
-pub const CROWD_POWER: f32 = 0.9;
+pub const CROWD_POWER: f32 = 0.95;
 /// Added before the number is cut to an integer.
 pub const ROUNDING: f32 = 0.5;
 /// Scores are trusted within these.
@@ -80,7 +83,7 @@ mod tests {
     #[test]
     fn a_lone_box_counts_from_its_threshold_on() {
         let lone = lone_score();
-        assert!((0.2..0.5).contains(&lone), "{lone}");
+        assert!((0.4..0.6).contains(&lone), "{lone}");
         assert_eq!(estimate(&[lone + 0.001]).count, 1);
         assert_eq!(estimate(&[lone - 0.001]).count, 0);
         assert_eq!(estimate(&[]), Estimate { present: 0.0, expected: 0.0, count: 0 });

@@ -109,7 +109,7 @@ impl Engine {
             detector: &detector,
             how: match (request.threshold, request.tiles) {
                 (Some(_), _) => Look::Once,
-                (None, false) => Look::TwoScales,
+                (None, false) => Look::Closely,
                 (None, true) => Look::Tiles,
             },
             request,
@@ -287,11 +287,15 @@ impl Run<'_> {
         let (width, height) = (looked.width as f32, looked.height as f32);
         let scale = self.detector.input_side() as f32 / width.max(height).max(1.0);
         let least = (CELLS * self.detector.finest_cell()) as f32;
-        let overlaps = listed.iter().enumerate().any(|(at, one)| {
-            listed.iter().skip(at + 1).any(|other| one.bounds.iou(&other.bounds) > CROWDING_IOU)
-        });
+        let overlaps = listed
+            .iter()
+            .enumerate()
+            .any(|(at, one)| listed.iter().skip(at + 1).any(|other| one.bounds.iou(&other.bounds) > CROWDING_IOU));
         let is_cut = |b: &XyxyPx| {
-            b.x0 <= width * BORDER || b.y0 <= height * BORDER || b.x1 >= width * (1.0 - BORDER) || b.y1 >= height * (1.0 - BORDER)
+            b.x0 <= width * BORDER
+                || b.y0 <= height * BORDER
+                || b.x1 >= width * (1.0 - BORDER)
+                || b.y1 >= height * (1.0 - BORDER)
         };
         ClassCount {
             class,

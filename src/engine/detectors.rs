@@ -26,7 +26,7 @@ impl Engine {
         let shelf = self.detector_shelf();
         match &self.config.detector {
             Some(name) => weights::detector(name, &shelf),
-            None => weights::best_detector(&shelf)?.ok_or_else(|| Error::NoDetector {
+            None => weights::best_detector(&shelf).ok_or_else(|| Error::NoDetector {
                 url: registry::detectors().first().map_or("", |entry| entry.url),
                 folder: shelf,
             }),

@@ -19,19 +19,21 @@ const SAME_INSIDE: f32 = 0.8;
 /// Share of the picture's side that a tile has for 2, 3 and 4 tiles in a row: each overlaps the next by a fifth of a tile
 /// or more, so that what one cuts its neighbour sees whole.
 const TILE_SHARES: [f32; 3] = [0.6, 0.42, 0.33];
+/// Most tiles in a row.
+const MOST_TILES: u32 = TILE_SHARES.len() as u32 + 1;
 /// A box this near to a tile's inner border is cut, pixels of the tile.
 const CUT: f32 = 3.0;
 /// Log-odds taken off a box that only the tiles show: there are more of them to be wrong in.
-const TILE_DISCOUNT: f32 = 0.5;
+const TILE_DISCOUNT: f32 = 0.75;
 
 /// How a picture is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// Once, as the reference does; boxes down to the least score that evaluations use.
     Once,
-    /// At two scales.
-    TwoScales,
-    /// At two scales and in tiles.
+    /// At two scales and in four tiles: what the constants of [`super::counting`] were chosen for.
+    Closely,
+    /// As [`Look::Closely`], with more tiles for larger pictures.
     Tiles,
 }
 
@@ -40,7 +42,7 @@ impl Look {
     pub fn key(self) -> &'static str {
         match self {
             Self::Once => "once-1",
-            Self::TwoScales => "scales-1",
+            Self::Closely => "closely-1",
             Self::Tiles => "tiles-1",
         }
     }
@@ -63,23 +65,21 @@ pub fn look(detector: &Detector, picture: &RgbImage, how: Look, watch: &Watch<'_
     if side != detector.input_side() {
         views.push(detector.detect_at(picture, HINT, side)?);
     }
-    let mut found = average(&views);
-    if how == Look::Tiles {
-        let mut pieces = Vec::new();
-        for (left, top, width, height) in tiles(picture, detector.input_side()) {
-            watch.check()?;
-            let tile = imageops::crop_imm(picture, left, top, width, height).to_image();
-            let whole = picture.dimensions();
-            let seen = detector.detect(&tile, HINT)?.into_iter();
-            pieces.extend(seen.filter(|one| !is_cut(one, (left, top, width, height), whole)).map(|one| Detection {
-                bounds: one.bounds.mapped(1.0, left as f32, top as f32),
-                score: score_of(log_odds(one.score) - TILE_DISCOUNT),
-                ..one
-            }));
-        }
-        found = best_of(found, pieces);
+    let found = average(&views);
+    let mut pieces = Vec::new();
+    let most_tiles = if how == Look::Tiles { MOST_TILES } else { 2 };
+    for (left, top, width, height) in tiles(picture, detector.input_side(), most_tiles) {
+        watch.check()?;
+        let tile = imageops::crop_imm(picture, left, top, width, height).to_image();
+        let seen = detector.detect(&tile, HINT)?.into_iter();
+        let whole = seen.filter(|one| !is_cut(one, (left, top, width, height), picture.dimensions()));
+        pieces.extend(whole.map(|one| Detection {
+            bounds: one.bounds.mapped(1.0, left as f32, top as f32),
+            score: score_of(log_odds(one.score) - TILE_DISCOUNT),
+            ..one
+        }));
     }
-    Ok(found)
+    Ok(best_of(found, pieces))
 }
 
 /// One list out of several views of the whole picture. A thing's log-odds are the mean over the views; a view that does
@@ -138,14 +138,14 @@ fn best_first(found: &mut [Detection]) {
     found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.class.cmp(&b.class)));
 }
 
-/// Left, top, width and height of overlapping tiles: two, three or four along each side, the more the larger the picture.
-fn tiles(picture: &RgbImage, input_side: u32) -> Vec<(u32, u32, u32, u32)> {
+/// Left, top, width and height of overlapping tiles: two along each side, or more, the larger the picture.
+fn tiles(picture: &RgbImage, input_side: u32, most: u32) -> Vec<(u32, u32, u32, u32)> {
     let (width, height) = picture.dimensions();
     let cuts = |length: u32| -> Vec<(u32, u32)> {
-        let row = (length / (2 * input_side).max(1)).clamp(2, TILE_SHARES.len() as u32 + 1);
+        let row = (length / (2 * input_side).max(1)).clamp(2, most.clamp(2, MOST_TILES));
         let share = TILE_SHARES.get(row as usize - 2).copied().unwrap_or(1.0);
         let tile = ((length as f32 * share).ceil() as u32).clamp(1, length);
-        (0..row).map(|n| (u64::from(length - tile) * u64::from(n) / u64::from(row - 1))).map(|at| (at as u32, tile)).collect()
+        (0..row).map(|n| ((u64::from(length - tile) * u64::from(n) / u64::from(row - 1)) as u32, tile)).collect()
     };
     let (across, down) = (cuts(width), cuts(height));
     down.iter().flat_map(|(top, h)| across.iter().map(move |(left, w)| (*left, *top, *w, *h))).collect()
@@ -186,15 +186,20 @@ mod tests {
     fn tiles_cover_the_picture_and_overlap() {
         for (width, height) in [(640, 480), (4000, 3000), (1, 1), (9000, 40)] {
             let picture = RgbImage::new(width, height);
-            let all = tiles(&picture, 416);
-            assert!(all.iter().any(|t| t.0 == 0 && t.1 == 0) && all.iter().any(|t| t.0 + t.2 == width && t.1 + t.3 == height));
+            let all = tiles(&picture, 416, MOST_TILES);
+            assert!(
+                all.iter().any(|t| t.0 == 0 && t.1 == 0)
+                    && all.iter().any(|t| t.0 + t.2 == width && t.1 + t.3 == height)
+            );
             let mut row: Vec<(u32, u32)> = all.iter().filter(|t| t.1 == 0).map(|t| (t.0, t.2)).collect();
             row.dedup();
             for pair in row.windows(2).filter(|_| width > 100) {
                 assert!(pair[0].0 + pair[0].1 > pair[1].0 + pair[1].1 / 6, "{row:?}");
             }
         }
-        assert_eq!(tiles(&RgbImage::new(640, 480), 416).len(), 4);
+        assert_eq!(tiles(&RgbImage::new(640, 480), 416, MOST_TILES).len(), 4);
+        assert_eq!(tiles(&RgbImage::new(4000, 3000), 416, MOST_TILES).len(), 12);
+        assert_eq!(tiles(&RgbImage::new(4000, 3000), 416, 2).len(), 4);
     }
 
     #[test]

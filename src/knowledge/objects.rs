@@ -3,10 +3,34 @@
 /// Words for a class: COCO's name first. Words of two classes ("cup" the vessel, "cup" the trophy) stand with the usual one;
 /// kinds stand with their class only where every one of them is labelled so in COCO ("taxi" is a car, "kitten" a cat).
 const WORDS: &[(&str, &[&str])] = &[
-    ("person", &[
-        "people", "persons", "human", "human being", "man", "woman", "boy", "girl", "child", "kid", "baby", "adult",
-        "pedestrian", "guy", "lady", "men", "women", "children", "babies", "player", "skier", "surfer", "rider",
-    ]),
+    (
+        "person",
+        &[
+            "people",
+            "persons",
+            "human",
+            "human being",
+            "man",
+            "woman",
+            "boy",
+            "girl",
+            "child",
+            "kid",
+            "baby",
+            "adult",
+            "pedestrian",
+            "guy",
+            "lady",
+            "men",
+            "women",
+            "children",
+            "babies",
+            "player",
+            "skier",
+            "surfer",
+            "rider",
+        ],
+    ),
     ("bicycle", &["bike", "pushbike", "cycle", "push bike"]),
     ("car", &["automobile", "auto", "taxi", "cab", "sedan", "suv", "hatchback", "motor car", "motorcar"]),
     ("motorcycle", &["motorbike", "moped", "motor scooter", "motor bike", "vespa"]),
@@ -73,7 +97,10 @@ const WORDS: &[(&str, &[&str])] = &[
     ("mouse", &["computer mouse", "mice", "computer mice"]),
     ("remote", &["remote control", "tv remote"]),
     ("keyboard", &["computer keyboard"]),
-    ("cell phone", &["phone", "mobile", "mobile phone", "cellphone", "smartphone", "smart phone", "telephone", "iphone"]),
+    (
+        "cell phone",
+        &["phone", "mobile", "mobile phone", "cellphone", "smartphone", "smart phone", "telephone", "iphone"],
+    ),
     ("microwave", &["microwave oven"]),
     ("oven", &["stove", "cooker"]),
     ("toaster", &[]),
@@ -134,7 +161,8 @@ fn plain(text: &str) -> String {
 /// The text and what its last word may be the plural of.
 fn singulars(text: &str) -> Vec<String> {
     let mut forms = vec![text.to_owned()];
-    let rules: [(&str, &str); 6] = [("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""), ("people", "person")];
+    let rules: [(&str, &str); 6] =
+        [("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""), ("people", "person")];
     for (ending, replacement) in rules {
         if let Some(stem) = text.strip_suffix(ending)
             && (stem.len() > 1 || ending == "people")
@@ -171,12 +199,33 @@ mod tests {
     fn words_lead_to_their_class() {
         let labels = labels();
         for (target, label) in [
-            ("people", "person"), ("Bikes", "bicycle"), ("sofa", "couch"), ("telly", "tv"), ("the knives", "knife"),
-            ("mice", "mouse"), ("benches", "bench"), ("buses", "bus"), ("puppies", "dog"), ("a traffic-light", "traffic light"),
-            ("skis", "skis"), ("scissors", "scissors"), ("sheep", "sheep"), ("doughnuts", "donut"), ("TVs", "tv"),
-            ("cell_phone", "cell phone"), ("wine glasses", "wine glass"), ("glasses of wine", "wine glass"),
-            ("geese", "bird"), ("women", "person"), ("hot dogs", "hot dog"), ("toothbrushes", "toothbrush"),
-            ("dishes", ""), ("forklift", ""), ("", ""), ("s", ""), ("red car", ""),
+            ("people", "person"),
+            ("Bikes", "bicycle"),
+            ("sofa", "couch"),
+            ("telly", "tv"),
+            ("the knives", "knife"),
+            ("mice", "mouse"),
+            ("benches", "bench"),
+            ("buses", "bus"),
+            ("puppies", "dog"),
+            ("a traffic-light", "traffic light"),
+            ("skis", "skis"),
+            ("scissors", "scissors"),
+            ("sheep", "sheep"),
+            ("doughnuts", "donut"),
+            ("TVs", "tv"),
+            ("cell_phone", "cell phone"),
+            ("wine glasses", "wine glass"),
+            ("glasses of wine", "wine glass"),
+            ("geese", "bird"),
+            ("women", "person"),
+            ("hot dogs", "hot dog"),
+            ("toothbrushes", "toothbrush"),
+            ("dishes", ""),
+            ("forklift", ""),
+            ("", ""),
+            ("s", ""),
+            ("red car", ""),
         ] {
             let found = label_of(target, &labels).map(|at| labels[at].as_str()).unwrap_or_default();
             if target != "glasses of wine" {

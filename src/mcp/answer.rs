@@ -21,7 +21,7 @@ const MAX_LINKS: usize = 5;
 /// Most previews in one answer.
 const MAX_PREVIEWS: usize = 20;
 /// All previews of an answer together, base64 bytes: some clients refuse results over 1 MB.
-const MAX_PREVIEW_BYTES: usize = 600 * 1024;
+pub(super) const MAX_PREVIEW_BYTES: usize = 600 * 1024;
 /// Longer side of a preview, pixels: of a few, and of many.
 const PREVIEW_SIDES: (u32, u32) = (512, 256);
 /// As many previews are a few.
@@ -244,13 +244,18 @@ fn classes(image: &ClassifyResult) -> String {
     }
 }
 
+/// An answer's previews and text.
+pub(super) fn with_previews(text: String, previews: Vec<Vec<u8>>) -> Answer {
+    Answer { previews, ..Answer::text(text) }
+}
+
 fn note(advice: Option<&Advice>) -> Option<String> {
     let note = advice?.note.as_deref()?;
     Some(format!("note: {}", shown(note)))
 }
 
 /// Names from the disk, on one line: a file name must not be able to write lines of its own.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{self, Answer};
+use super::detect;
 use super::schema;
 use super::work::Lane;
 use crate::engine::{Engine, Watch};
@@ -46,12 +47,12 @@ fn classify_image() -> Entry {
 fn detect_count() -> Entry {
     Entry::new("detect_count", "Find and count objects")
         .describe(
-            "Counts objects in images and gives their boxes in pixels, with how sure each count is. For \"how many\", \"where\", \
-             \"is there a\". Knows everyday things (people, vehicles, animals, furniture, food: COCO's 80 classes, plurals and \
-             synonyms too); asking for others lists what it knows. Not for scenes, styles or brands: use classify_image.",
+            "Counts objects in images, with boxes in pixels and how sure each count is. For \"how many\", \"where\", \"is there \
+             a\". Finds COCO's 80 everyday things (people, vehicles, animals, furniture, food); synonyms and plurals work. For \
+             scenes and styles use classify_image.",
         )
         .read_only()
-        .runs(Lane::Short, wire::detect, answer::detections)
+        .runs(Lane::Short, wire::detect, detect::detections)
 }
 
 fn index_folder() -> Entry {
@@ -151,9 +152,8 @@ mod tests {
     use crate::mcp::arguments::KEYWORDS;
     use serde_json::Value;
 
-    /// Nine tools may take 4,000 tokens together (design); these come first and should leave more than their share. A
-    /// token of such JSON is some four bytes.
-    const BYTES_PER_TOOL: usize = 400 * 4;
+    /// Nine tools may take 4,000 tokens together (design), each its share. A token of such JSON is some four bytes.
+    const BYTES_PER_TOOL: usize = 4000 * 4 / 9;
 
     #[test]
     fn the_definitions_keep_to_their_token_budget() {

@@ -80,12 +80,18 @@ impl Detector {
         };
         let known = || ARCHITECTURES.map(|architecture| architecture.name).join(", ");
         let found = match &settings.model_type {
-            Some(name) => ARCHITECTURES.iter().find(|architecture| architecture.name == name.as_str()).ok_or_else(|| {
-                refused(format!("config.json says model_type `{name}`; detectors of these kinds are read: {}", known()))
-            })?,
-            None => ARCHITECTURES.iter().find(|architecture| (architecture.recognises)(&checkpoint)).ok_or_else(|| {
-                refused(format!("has the tensors of no detector that is read here ({})", known()))
-            })?,
+            Some(name) => {
+                ARCHITECTURES.iter().find(|architecture| architecture.name == name.as_str()).ok_or_else(|| {
+                    refused(format!(
+                        "config.json says model_type `{name}`; detectors of these kinds are read: {}",
+                        known()
+                    ))
+                })?
+            }
+            None => ARCHITECTURES
+                .iter()
+                .find(|architecture| (architecture.recognises)(&checkpoint))
+                .ok_or_else(|| refused(format!("has the tensors of no detector that is read here ({})", known())))?,
         };
         let (network, classes) = match found.name {
             "yolox" => {

@@ -77,7 +77,9 @@ impl Yolox {
                 sizes,
                 side: side.unwrap_or(if sizes.base < 32 { 416 } else { 640 }),
                 backbone: Pafpn::load(&r.at("backbone"), &sizes)?,
-                head: (0..STRIDES.len()).map(|level| Level::load(&r.at("head"), level, &sizes)).collect::<Result<_>>()?,
+                head: (0..STRIDES.len())
+                    .map(|level| Level::load(&r.at("head"), level, &sizes))
+                    .collect::<Result<_>>()?,
             })
         })
     }
@@ -193,7 +195,10 @@ impl Yolox {
 fn sizes(checkpoint: &Checkpoint) -> std::result::Result<Sizes, String> {
     let first = |name: &str| {
         let shape = checkpoint.get(name).map(|entry| entry.shape.clone());
-        shape.and_then(|shape| shape.first().copied()).filter(|n| (1..=4096).contains(n)).ok_or(format!("has no {name}"))
+        shape
+            .and_then(|shape| shape.first().copied())
+            .filter(|n| (1..=4096).contains(n))
+            .ok_or(format!("has no {name}"))
     };
     Ok(Sizes {
         base: first("backbone.backbone.stem.conv.conv.weight")?,

@@ -15,7 +15,7 @@ const COLOURS: [[u8; 3]; 10] = [
     [255, 167, 38],
     [200, 160, 255],
     [0, 230, 170],
-    [255, 110, 80],
+    [255, 138, 101],
     [140, 190, 255],
     [230, 238, 120],
 ];
@@ -46,11 +46,8 @@ pub fn annotate(picture: &RgbImage, marks: &[Mark], max_side: Option<u32>) -> Rg
     let longer = width.max(height).max(1);
     let scale = max_side.map_or(1.0, |most| (most as f32 / longer as f32).min(1.0));
     let scaled = |side: u32| ((side as f32 * scale).round() as u32).clamp(1, max_side.unwrap_or(u32::MAX));
-    let mut canvas = if scale < 1.0 {
-        resize(picture, scaled(width), scaled(height), Resample::Bicubic)
-    } else {
-        picture.clone()
-    };
+    let mut canvas =
+        if scale < 1.0 { resize(picture, scaled(width), scaled(height), Resample::Bicubic) } else { picture.clone() };
     let longer = canvas.width().max(canvas.height());
     let line = i64::from(longer / 400).clamp(1, 6) + 1;
     let size = (longer as f32 * LETTERS).clamp(LETTER_SIZES.0, LETTER_SIZES.1);

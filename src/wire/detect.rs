@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::round;
-use crate::engine::detect::{ClassCount, Found, LEVELS, Request};
+use crate::engine::detect::{ClassCount, Found, Request};
 use crate::engine::{Engine, Watch};
 use crate::error::{Error, Result};
 use crate::geometry::XyxyPx;
@@ -17,20 +17,20 @@ use crate::pixels::{self, Mark};
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetectArgs {
-    /// Paths of the images. Give these or folder.
+    /// Paths of the images.
     #[schemars(length(min = 1, max = 1000))]
     pub images: Option<Vec<String>>,
-    /// A folder whose images are all counted, without its subfolders.
+    /// Or a folder of images (subfolders are left out).
     pub folder: Option<String>,
-    /// What to count ("people", "bikes"); default is all that the detector knows.
+    /// What to count, default everything.
     #[schemars(length(min = 1, max = 100))]
     pub targets: Option<Vec<String>>,
-    /// List boxes from this score on; default judges each class from all its boxes, which counts better.
+    /// Least score of a box; the default, judging all boxes together, counts better.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f32>,
-    /// Also look at overlapping tiles, for small things and crowds; slower. Default false.
+    /// More tiles of large images, for small things; slower.
     pub tile: Option<bool>,
-    /// Return the pictures (at most 4) with boxes drawn; default false.
+    /// Return up to 4 pictures with boxes.
     pub annotate: Option<bool>,
 }
 
@@ -55,8 +55,8 @@ pub struct CountDoubt {
     pub present: f32,
     /// Expected number if there is one; a count is this, rounded, and never more than the boxes that could be listed.
     pub expected: f32,
-    /// Boxes at the scores of `levels`.
-    pub at_levels: Vec<usize>,
+    /// Boxes with scores of at least 0.2, 0.3, 0.5 and 0.7.
+    pub range: Vec<usize>,
     /// Many, or overlapping: some may be hidden.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub crowded: bool,
@@ -88,8 +88,6 @@ pub struct DetectResult {
     pub detections: Vec<DetectedObject>,
     /// How sure each count is.
     pub doubts: Vec<CountDoubt>,
-    /// The scores at which `doubts` counts boxes.
-    pub levels: [f32; LEVELS.len()],
     /// The detector.
     pub detector: String,
     /// Where the annotated picture was written.
@@ -109,8 +107,6 @@ pub struct DetectResponse {
     pub total: BTreeMap<String, usize>,
     /// For each target as given, the label that was counted.
     pub targets: BTreeMap<String, String>,
-    /// The detector.
-    pub detector: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -127,7 +123,13 @@ pub fn detect(engine: &Engine, args: &DetectArgs, watch: &Watch<'_>) -> Result<D
     let refuse = |reason: &str| Err(Error::Argument { name: "images", reason: reason.into() });
     let images = match (&args.images, &args.folder) {
         (Some(images), None) => images.clone(),
-        (None, Some(folder)) => engine.expand_images(std::slice::from_ref(folder))?,
+        (None, Some(folder)) => {
+            let path = engine.resolve(folder)?;
+            if !path.is_dir() {
+                return Err(Error::NotAFolder { path });
+            }
+            engine.expand_images(std::slice::from_ref(folder))?
+        }
         (None, None) => return refuse("or folder is needed"),
         (Some(_), Some(_)) => return refuse("and folder exclude each other"),
     };
@@ -154,7 +156,7 @@ pub fn detect(engine: &Engine, args: &DetectArgs, watch: &Watch<'_>) -> Result<D
         })
         .collect();
     let targets = detected.targets.into_iter().collect();
-    Ok(DetectResponse { images, total, targets, detector: detector.id().to_owned() })
+    Ok(DetectResponse { images, total, targets })
 }
 
 fn result(path: String, found: &Found, detector: &Detector) -> DetectResult {
@@ -163,7 +165,7 @@ fn result(path: String, found: &Found, detector: &Detector) -> DetectResult {
         label: label(class.class),
         present: hundredths(class.estimate.present),
         expected: hundredths(class.estimate.expected),
-        at_levels: class.at_levels.to_vec(),
+        range: class.at_levels.to_vec(),
         crowded: class.crowded,
         cut_off: class.cut_off,
         tiny: class.tiny,
@@ -181,7 +183,6 @@ fn result(path: String, found: &Found, detector: &Detector) -> DetectResult {
         counts: found.classes.iter().map(|class| (label(class.class), class.count)).collect(),
         detections: found.detections.iter().map(object).collect(),
         doubts: found.classes.iter().map(doubt).collect(),
-        levels: LEVELS,
         detector: detector.id().to_owned(),
         annotated: None,
         error: None,
@@ -197,7 +198,6 @@ fn unread(path: String, error: &Error, detector: &Detector) -> DetectResult {
         counts: BTreeMap::new(),
         detections: Vec::new(),
         doubts: Vec::new(),
-        levels: LEVELS,
         detector: detector.id().to_owned(),
         annotated: None,
         error: Some(error.to_string()),
@@ -228,4 +228,12 @@ pub fn annotated(engine: &Engine, result: &DetectResult, max_side: Option<u32>) 
         })
         .collect();
     Ok(pixels::annotate(&picture.rgb, &marks, max_side))
+}
+
+/// As [`annotated`], as a JPEG.
+///
+/// # Errors
+/// As [`annotated`].
+pub fn annotated_jpeg(engine: &Engine, result: &DetectResult, max_side: u32) -> Result<Vec<u8>> {
+    pixels::thumbnail_jpeg(&annotated(engine, result, Some(max_side))?, max_side)
 }

@@ -23,11 +23,17 @@ impl Server {
     }
 
     pub fn start_with(stderr: Stdio) -> Self {
+        Self::start_as(stderr, &[])
+    }
+
+    /// With further options.
+    pub fn start_as(stderr: Stdio, options: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("photos")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_clip-aware"))
             .args(["--root".as_ref(), root.path().join("photos").as_os_str()])
             .args(["--data-dir".as_ref(), root.path().join("data").as_os_str()])
+            .args(options)
             .args(["--model", "starter", "serve"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

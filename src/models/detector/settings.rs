@@ -46,7 +46,11 @@ impl Settings {
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let config: Config = serde_json::from_str(text).map_err(|error| format!("cannot be read: {error}"))?;
         if let Some(side) = config.image_size.filter(|side| !SIDES.contains(side) || side % STEP != 0) {
-            return Err(format!("says image_size {side}; multiples of {STEP} from {} to {} fit", SIDES.start(), SIDES.end()));
+            return Err(format!(
+                "says image_size {side}; multiples of {STEP} from {} to {} fit",
+                SIDES.start(),
+                SIDES.end()
+            ));
         }
         let labels = config.id2label.map(|labels| in_order(&labels)).transpose()?;
         Ok(Self { model_type: config.model_type, labels, side: config.image_size })

@@ -46,18 +46,16 @@ pub fn detector(name: &str, shelf: &Path) -> Result<DetectorFiles> {
 }
 
 /// The detector that is used when none is named: of those in the data folder, the one with the highest published AP.
-///
-/// # Errors
-/// A file cannot be read.
-pub fn best_detector(shelf: &Path) -> Result<Option<DetectorFiles>> {
+/// One that cannot be read is passed over with a warning.
+pub fn best_detector(shelf: &Path) -> Option<DetectorFiles> {
     let mut entries: Vec<_> = registry::detectors().iter().collect();
     entries.sort_by(|a, b| b.average_precision.total_cmp(&a.average_precision));
-    for entry in entries {
-        if let Some(files) = known(entry, shelf)? {
-            return Ok(Some(files));
-        }
-    }
-    Ok(None)
+    entries.into_iter().find_map(|entry| {
+        known(entry, shelf).unwrap_or_else(|error| {
+            tracing::warn!("{} is passed over: {error}", entry.name);
+            None
+        })
+    })
 }
 
 /// A known detector's files on this machine: its published file, or a folder of its name.
@@ -118,7 +116,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let shelf = dir.path().join("detectors");
         std::fs::create_dir_all(shelf.join("yolox-tiny")).unwrap();
-        assert!(best_detector(&shelf).unwrap().is_none());
+        assert!(best_detector(&shelf).is_none());
         let error = detector("yolox-nano", &shelf).unwrap_err();
         assert!(error.to_string().contains("not on this machine"), "{error}");
         assert!(error.hint().unwrap().contains("yolox_nano.pth"), "{:?}", error.hint());
@@ -127,9 +125,9 @@ mod tests {
         std::fs::write(shelf.join("config.json"), b"{}").unwrap();
         let nano = detector("YOLOX-Nano", &shelf).unwrap();
         assert_eq!((nano.id.as_str(), nano.config.is_none()), ("yolox-nano", true));
-        assert_eq!(best_detector(&shelf).unwrap().unwrap().id, "yolox-nano");
+        assert_eq!(best_detector(&shelf).unwrap().id, "yolox-nano");
         std::fs::write(shelf.join("yolox-tiny/anything.safetensors"), b"tiny").unwrap();
-        assert_eq!(best_detector(&shelf).unwrap().unwrap().id, "yolox-tiny");
+        assert_eq!(best_detector(&shelf).unwrap().id, "yolox-tiny");
 
         let file = shelf.join("yolox_nano.pth");
         let by_file = detector(file.to_str().unwrap(), &shelf).unwrap();

@@ -76,7 +76,14 @@ pub(super) struct CspLayer {
 }
 
 impl CspLayer {
-    pub(super) fn load(r: &Reader<'_>, inputs: usize, outputs: usize, depth: usize, shortcut: bool, sizes: &Sizes) -> Result<Self> {
+    pub(super) fn load(
+        r: &Reader<'_>,
+        inputs: usize,
+        outputs: usize,
+        depth: usize,
+        shortcut: bool,
+        sizes: &Sizes,
+    ) -> Result<Self> {
         let hidden = outputs / 2;
         let pointwise = |name: &str, i, o| BaseConv::load(&r.at(name), ConvShape::new(i, o, 1, 1));
         let bottleneck = |n: usize| {

@@ -5,10 +5,8 @@ use crate::models::{Blob, Detector, DetectorFiles};
 use crate::pixels::{DecodeLimits, decode_file};
 
 fn shared() -> PathBuf {
-    std::env::var_os("CLIP_AWARE_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    )
+    std::env::var_os("CLIP_AWARE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
 }
 
 fn files(weights: PathBuf) -> DetectorFiles {
