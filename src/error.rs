@@ -105,6 +105,44 @@ pub enum Error {
         /// The registry's names.
         known: Vec<String>,
     },
+    /// No detector has this name.
+    #[error("unknown detector `{name}`")]
+    UnknownDetector {
+        /// As given.
+        name: String,
+        /// The registry's names.
+        known: Vec<String>,
+    },
+    /// A known detector's weights are not on this machine.
+    #[error("the detector {name} is not on this machine")]
+    DetectorAbsent {
+        /// The registry's name.
+        name: &'static str,
+        /// Where its authors publish the weights.
+        url: &'static str,
+        /// Where they are looked for.
+        folder: PathBuf,
+    },
+    /// Objects are asked for and there is no detector.
+    #[error("no object detector is on this machine")]
+    NoDetector {
+        /// Where the weights of known detectors are looked for.
+        folder: PathBuf,
+        /// The address of the smallest one.
+        url: &'static str,
+    },
+    /// The detector cannot find what was asked for.
+    #[error("{detector} does not know `{target}`{}", nearest(similar))]
+    UnknownTarget {
+        /// What was asked for.
+        target: String,
+        /// The detector.
+        detector: String,
+        /// Labels that are written alike.
+        similar: Vec<String>,
+        /// All labels.
+        labels: Vec<String>,
+    },
     /// A file of a model is broken or says what cannot be run.
     #[error("{file} of model {model}: {reason}")]
     ModelFile {
@@ -293,6 +331,20 @@ impl Error {
             Self::UnknownModel { known, .. } => {
                 format!("use one of {}, a hub id `owner/name[@revision]`, or a model folder", known.join(", "))
             }
+            Self::UnknownDetector { known, .. } => {
+                format!("use one of {}, or the path of a folder or file with YOLOX weights", known.join(", "))
+            }
+            Self::DetectorAbsent { url, folder, .. } => {
+                format!("download {url} into {}, or give the file to `--detector`", folder.display())
+            }
+            Self::NoDetector { folder, url } => format!(
+                "download {url} into {} or give the path of YOLOX weights to `--detector`; `clip-aware models list` shows the others",
+                folder.display()
+            ),
+            Self::UnknownTarget { labels, .. } => format!(
+                "it finds {}; an open-vocabulary detector, for any words, is not part of this version: `clip-aware classify` tells whether a picture shows other things, without counting them",
+                labels.join(", ")
+            ),
             Self::Offline { model, .. } => format!(
                 "with a network, run `clip-aware models fetch {model}`; without one, give a model folder, or `--model starter` for a first look"
             ),
@@ -346,6 +398,10 @@ impl Error {
     pub fn tensor(stage: &'static str) -> impl FnOnce(candle_core::Error) -> Self {
         move |source| Self::Tensor { stage, source }
     }
+}
+
+fn nearest(similar: &[String]) -> String {
+    if similar.is_empty() { String::new() } else { format!("; did you mean {}?", similar.join(" or ")) }
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -4,12 +4,13 @@
 //! `tests/it/architecture.rs`):
 //!
 //! 1. [`error`] and [`config`]: what can go wrong, and what was asked for.
-//! 2. [`pixels`]: files to RGB, PIL-equal resizing, model input, contact sheets, rendered scenes.
+//! 2. [`pixels`]: files to RGB, PIL-equal resizing, model input, contact sheets, boxes drawn, rendered scenes; [`geometry`] holds
+//!    the boxes.
 //! 3. [`compute`]: the device and the precision that the models run on.
 //! 4. [`models`]: one file per architecture, the registry, weights from the hub or a folder.
 //! 5. [`index`]: the SQLite catalogue, the vector cache, folder scans, calibration.
 //! 6. [`knowledge`]: what is known of CLIP's limits, as pure functions of the request.
-//! 7. [`engine`]: the use cases: ingest, search, classify, demo.
+//! 7. [`engine`]: the use cases: ingest, search, classify, detect, demo.
 //! 8. [`wire`]: request and response types shared by the server and `--json`.
 //! 9. [`mcp`] and [`cli`]: the two faces.
 
@@ -18,6 +19,7 @@ pub mod compute;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod geometry;
 pub mod index;
 pub mod knowledge;
 pub mod mcp;

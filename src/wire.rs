@@ -8,11 +8,13 @@ pub use explain::{
     Call, Checked, CitedFact, Counter, DiagnoseResponse, ExplainArgs, ExplainResponse, Instead, Shown, Verdict,
     diagnose, explain, known_tools, topic_name, topic_names,
 };
+pub mod detect;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub use self::detect::{DetectArgs, DetectResponse, DetectResult, detect};
 use crate::engine::{Engine, Watch, find};
 use crate::error::{Error, Result};
 use crate::index::Filter;

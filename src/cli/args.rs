@@ -44,8 +44,8 @@ pub struct Global {
     /// Image-text model: a name of `models list`, a hub id `owner/name[@revision]`, a folder, or `starter`.
     #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_MODEL")]
     pub model: Option<String>,
-    /// Object detector, likewise.
-    #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_DETECTOR", hide = true)]
+    /// Object detector: a name of `models list`, or the folder or file of its weights.
+    #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_DETECTOR")]
     pub detector: Option<String>,
     /// Where models run [default: auto].
     #[arg(long, global = true, value_enum, env = "CLIP_AWARE_DEVICE")]
@@ -124,6 +124,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Say why a search does or does not find an image.
     Diagnose(DiagnoseArgs),
+    /// Find and count objects, with boxes.
+    Detect(DetectArgs),
     /// Print the vectors of texts and images.
     Embed(EmbedArgs),
     /// List groups of equal and nearly equal pictures.
@@ -276,6 +278,27 @@ pub struct DiagnoseArgs {
     /// What was searched for.
     #[arg(long, value_name = "TEXT")]
     pub query: String,
+}
+
+/// Arguments of `detect`.
+#[derive(Debug, Args)]
+pub struct DetectArgs {
+    /// Images, or folders of images.
+    #[arg(required = true, value_name = "IMAGE|DIR")]
+    pub images: Vec<String>,
+    /// What to count, in words ("people", "bikes"); repeatable [default: all that the detector knows].
+    #[arg(long, value_name = "T")]
+    pub target: Vec<String>,
+    /// List the boxes from this score on, 0 to 1, from one look at the picture [default: each class is judged from all
+    /// its boxes, which counts better].
+    #[arg(long, value_name = "X")]
+    pub threshold: Option<f32>,
+    /// Write the pictures with boxes and labels into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub annotate: Option<PathBuf>,
+    /// Look at more tiles of large pictures, for small things and crowds; slower.
+    #[arg(long, conflicts_with = "threshold")]
+    pub tile: bool,
 }
 
 /// Arguments of `embed`.
@@ -441,6 +464,8 @@ pub enum BenchAction {
         #[arg(long)]
         baseline: bool,
     },
+    /// Time of the object detector on one picture, median over rounds: the network alone.
+    Detect,
     /// Time to decode, resize and crop the images of a folder.
     Decode {
         /// The folder.

@@ -23,6 +23,7 @@ const LONG_TEXT: &str = "a photo of a dog and a cat and a bird and a horse and a
 pub fn run(engine: &Engine, what: &BenchAction, cancel: &AtomicBool) -> Result<Outcome> {
     match what {
         BenchAction::Encode { tower, batch, baseline } => encode(engine, *tower, *batch, *baseline, cancel),
+        BenchAction::Detect => detect(engine, cancel),
         BenchAction::Decode { dir } => decode(engine, dir),
     }
 }
@@ -53,6 +54,21 @@ fn encode(engine: &Engine, tower: Tower, batch: usize, baseline: bool, cancel: &
             bench.precision(),
             bench.device()
         ));
+    }
+    Ok(Outcome::Done)
+}
+
+fn detect(engine: &Engine, cancel: &AtomicBool) -> Result<Outcome> {
+    let detector = watched(cancel, |watch| engine.detector(watch))?;
+    let ms = median_ms(|| detector.run_neutral())?;
+    let (side, threads) = (detector.input_side(), engine.config().threads);
+    if engine.config().json {
+        render::json(&json!({
+            "ms_per_image": ms, "input_side": side, "threads": threads, "precision": detector.backend().precision,
+            "device": detector.backend().device_name(), "detector": detector.id(),
+        }));
+    } else {
+        render::text(&format!("{ms:.1} ms per image of {side} x {side} with {threads} threads, {}", detector.id()));
     }
     Ok(Outcome::Done)
 }

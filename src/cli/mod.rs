@@ -14,6 +14,7 @@ mod args;
 mod bench;
 mod commands;
 mod demo;
+mod detect;
 mod explain;
 mod models;
 mod render;
@@ -78,6 +79,7 @@ fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Ou
         Command::Route(args) => route::run(&args, config_json),
         Command::Explain(args) => explain::explain(&engine, &args, cancel),
         Command::Diagnose(args) => explain::diagnose(&engine, &args, cancel),
+        Command::Detect(args) => detect::run(&engine, &args, cancel),
         Command::Embed(args) => commands::embed(&engine, &args, cancel),
         Command::Duplicates(args) => commands::duplicates(&engine, &args, cancel),
         Command::Status => commands::status(&engine),

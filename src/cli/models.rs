@@ -35,11 +35,32 @@ fn list(engine: &Engine) -> Result<Outcome> {
             render::model(entry, here, entry.name == default);
         }
     }
+    let shelf = engine.detector_shelf();
+    for entry in registry::detectors() {
+        let here = weights::detector(entry.name, &shelf).is_ok();
+        if engine.config().json {
+            render::json(&json!({"detector": entry, "on_this_machine": here}));
+        } else {
+            render::detector(entry, here);
+        }
+    }
+    if !engine.config().json {
+        render::text(&format!(
+            "  * on this machine; detectors are looked for in {}",
+            render::short(&shelf.display().to_string())
+        ));
+    }
     Ok(Outcome::Done)
 }
 
 fn fetch(engine: &Engine, names: &[String], cancel: &AtomicBool) -> Result<Outcome> {
     for name in names {
+        if let Some(entry) = registry::find_detector(name) {
+            // It is no repository of the hub: what is there is said, what is not is told how to get.
+            let files = weights::detector(entry.name, &engine.detector_shelf())?;
+            render::text(&format!("{} is on this machine", files.id));
+            continue;
+        }
         let files = watched(cancel, |watch| engine.model_files(name, true, watch))?;
         if engine.config().json {
             render::json(&json!({"model": files.id, "revision": files.revision}));

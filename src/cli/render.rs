@@ -10,8 +10,8 @@ use crate::engine::inspect::Finding;
 use crate::engine::skill::Installed;
 use crate::engine::verify::Verified;
 use crate::error::Error;
-use crate::models::registry::{Entry, Metric};
-use crate::wire::{ClassifyResponse, IndexResponse, NextCall, RouteResponse, SearchResponse};
+use crate::models::registry::{DetectorEntry, Entry, Metric};
+use crate::wire::{ClassifyResponse, DetectResult, IndexResponse, NextCall, RouteResponse, SearchResponse};
 
 /// Prints lines to stdout. A reader that has gone away (`| head`) ends the output, not the program with a panic.
 pub fn text(lines: &str) {
@@ -257,6 +257,46 @@ pub fn installed(done: &Installed) {
     }
     for file in &done.refused {
         note(&format!("kept {folder}/{file}: it differs from the skill of this version"));
+    }
+}
+
+/// One detector of the registry.
+pub fn detector(entry: &DetectorEntry, here: bool) {
+    text(&format!(
+        "{}{:<28} {:>5.1} M  detector, {} px  COCO AP {:.1}  {}",
+        if here { "* " } else { "  " },
+        entry.name,
+        entry.parameters_million,
+        entry.input_side,
+        entry.average_precision,
+        entry.licence
+    ));
+    text(&format!("    {}; finds {}; {}", entry.good_for, entry.vocabulary, entry.url));
+}
+
+/// What was found in one image: counts, then boxes.
+pub fn detected(image: &DetectResult) {
+    if let Some(error) = &image.error {
+        return text(&format!("{}: {error}", short(&image.path)));
+    }
+    let counts: Vec<String> = image.counts.iter().map(|(label, count)| format!("{count} {label}")).collect();
+    let counts = if counts.is_empty() { "nothing found".to_owned() } else { counts.join(", ") };
+    text(&format!("{}: {counts}", short(&image.path)));
+    for doubt in image.doubts.iter().filter(|doubt| doubt.crowded || doubt.cut_off > 0 || doubt.tiny > 0) {
+        let flags = [
+            doubt.crowded.then(|| "crowded, some may be hidden".to_owned()),
+            (doubt.cut_off > 0).then(|| format!("{} cut off by the border", doubt.cut_off)),
+            (doubt.tiny > 0).then(|| format!("{} as small as the detector can see", doubt.tiny)),
+        ];
+        let flags: Vec<String> = flags.into_iter().flatten().collect();
+        text(&format!("    {}: {} (expected {:.1})", doubt.label, flags.join("; "), doubt.expected));
+    }
+    for one in &image.detections {
+        let [x0, y0, x1, y1] = one.bounds;
+        text(&format!("    {:.2}  {:<14} {x0:.0},{y0:.0} to {x1:.0},{y1:.0}", one.score, one.label));
+    }
+    if let Some(path) = &image.annotated {
+        text(&format!("    drawn: {}", short(path)));
     }
 }
 

@@ -11,14 +11,18 @@ use crate::error::{Error, Result};
 
 mod activation;
 mod attention;
+mod conv;
 mod layers;
 mod patches;
+mod pool;
 
 pub use activation::Activation;
 pub use attention::{Mask, cross_attention, self_attention};
+pub use conv::{Conv2d, ConvShape};
 pub(crate) use layers::tensor;
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use patches::unfold_patches;
+pub use pool::{max_pool, upsample_twice};
 
 /// Where and in which precision a model runs.
 #[derive(Debug, Clone)]

@@ -1,6 +1,9 @@
 //! The use cases, one file each; synchronous. [`Engine`] owns what they share: the settings, the catalogue, the models.
 
 pub mod classify;
+pub mod counting;
+pub mod detect;
+mod detectors;
 pub mod diagnose;
 pub mod embedder;
 pub mod encoders;
@@ -10,6 +13,7 @@ mod fake;
 pub mod find;
 pub mod ingest;
 pub mod inspect;
+pub mod looks;
 pub mod model_card;
 pub mod scenes;
 pub mod search;
@@ -67,13 +71,19 @@ impl Watch<'_> {
 pub struct Engine {
     config: Config,
     encoders: encoders::Encoders,
+    detectors: detectors::Detectors,
     vectors: VectorCache,
 }
 
 impl Engine {
     /// Wraps the settings.
     pub fn new(config: Config) -> Self {
-        Self { config, encoders: encoders::Encoders::default(), vectors: VectorCache::default() }
+        Self {
+            config,
+            encoders: encoders::Encoders::default(),
+            detectors: detectors::Detectors::default(),
+            vectors: VectorCache::default(),
+        }
     }
 
     /// The settings.
@@ -164,16 +174,21 @@ impl Engine {
     /// Outside the roots, unreadable, or a URL that is not allowed.
     pub fn read_image(&self, argument: &str) -> Result<(String, Picture)> {
         if url_image::is_url(argument) {
-            if !self.config.allow_url || self.config.offline {
-                return Err(Error::UrlsAreOff { url: argument.to_owned() });
-            }
-            let bytes = url_image::fetch(argument, url_image::UrlPolicy::default())?;
+            let bytes = self.fetch_image(argument)?;
             let picture = pixels::decode_bytes(&bytes, Path::new(argument), &self.decode_limits())?;
             return Ok((argument.to_owned(), picture));
         }
         let path = self.resolve(argument)?;
         let picture = pixels::decode_file(&path, &self.decode_limits())?;
         Ok((path.display().to_string(), picture))
+    }
+
+    /// Fetches an image from an https URL, when those are allowed.
+    fn fetch_image(&self, url: &str) -> Result<Vec<u8>> {
+        if !self.config.allow_url || self.config.offline {
+            return Err(Error::UrlsAreOff { url: url.to_owned() });
+        }
+        url_image::fetch(url, url_image::UrlPolicy::default())
     }
 
     /// Resolves a path given by a caller and refuses it when it lies outside the roots. A relative path is looked for in

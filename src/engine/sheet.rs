@@ -73,7 +73,10 @@ fn tiles<'a>(hits: impl Iterator<Item = (&'a str, String)>, limits: &DecodeLimit
 }
 
 /// Writes the PNG with a text chunk behind its header, by which [`check_target`] knows it again.
-fn save(sheet: &image::RgbImage, out: &Path) -> Result<()> {
+///
+/// # Errors
+/// The file cannot be written.
+pub fn save(sheet: &image::RgbImage, out: &Path) -> Result<()> {
     /// Signature and IHDR of every PNG.
     const HEAD: usize = 8 + 25;
     let mut png = pixels::encode_png(sheet)?;

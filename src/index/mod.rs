@@ -7,6 +7,7 @@
 pub mod calibration;
 mod candidates;
 mod catalogue;
+mod detections;
 mod files;
 mod lock;
 mod paths;
@@ -19,6 +20,7 @@ mod vectors;
 
 pub use candidates::{FileRow, Filter, Reach};
 pub use catalogue::Catalogue;
+pub use detections::{StoredBox, StoredDetections};
 pub use files::{Content, FileOutcome, FileRecord, Row, Triage, Written};
 pub use lock::FolderLock;
 pub use scan::{Found, ScanOptions, ScanSummary, scan};

@@ -1,7 +1,7 @@
 //! The database's tables. Frozen once released: a change is a new migration at the end.
 
 /// One script per format; format `n` is what the first `n` scripts make.
-pub(super) const MIGRATIONS: &[&str] = &[FORMAT_1];
+pub(super) const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2];
 
 const FORMAT_1: &str = "
 -- Folders that were asked for, with what the last complete or interrupted run found.
@@ -69,4 +69,19 @@ CREATE TABLE vector (
     UNIQUE (set_id, content_id)
 );
 CREATE INDEX vector_arrival ON vector(set_id, id);
+";
+
+const FORMAT_2: &str = "
+-- What a detector found in a picture, by the BLAKE3 of the file's bytes, indexed or not; a cache that can be emptied.
+-- detector: id, revision, precision and how it was run. boxes: 24 bytes each, five little-endian f32 (left, top, right,
+-- bottom, score) and a u32 (class), best first.
+CREATE TABLE detection (
+    hash BLOB NOT NULL,
+    detector TEXT NOT NULL,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    found_at INTEGER NOT NULL,
+    boxes BLOB NOT NULL,
+    PRIMARY KEY (hash, detector)
+) WITHOUT ROWID;
 ";

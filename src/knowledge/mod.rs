@@ -14,6 +14,7 @@ pub mod facts;
 pub mod front_matter;
 pub mod general;
 pub mod language;
+pub mod objects;
 pub mod phrase;
 pub mod plan;
 pub mod router;

@@ -22,7 +22,7 @@ const MAX_LINKS: usize = 5;
 /// Most previews in one answer.
 const MAX_PREVIEWS: usize = 20;
 /// All previews of an answer together, base64 bytes: some clients refuse results over 1 MB.
-const MAX_PREVIEW_BYTES: usize = 600 * 1024;
+pub(super) const MAX_PREVIEW_BYTES: usize = 600 * 1024;
 /// Longer side of a preview, pixels: of a few, and of many.
 const PREVIEW_SIDES: (u32, u32) = (512, 256);
 /// As many previews are a few.
@@ -269,6 +269,11 @@ fn classes(image: &ClassifyResult) -> String {
         Some(_) => scores,
         None => format!("none of these ({:.2}); nearest: {scores}", image.none_of_these),
     }
+}
+
+/// An answer's previews and text.
+pub(super) fn with_previews(text: String, previews: Vec<Vec<u8>>) -> Answer {
+    Answer { previews, ..Answer::text(text) }
 }
 
 fn note(advice: Option<&Advice>) -> Option<String> {

@@ -60,11 +60,19 @@ impl Checkpoint {
     /// # Errors
     /// A file cannot be opened, or is neither safetensors nor a pickled state dict.
     pub fn open(files: &ModelFiles) -> Result<Self> {
+        Self::open_weights(&files.id, &files.weights)
+    }
+
+    /// As [`Checkpoint::open`]; `model` is for messages.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_weights(model: &str, weights: &[Blob]) -> Result<Self> {
         let mut checkpoint = Self { files: Vec::new(), tensors: HashMap::new() };
-        for blob in &files.weights {
+        for blob in weights {
             checkpoint.add(blob).map_err(|error| match error {
                 Refused::Known(error) => error,
-                Refused::Because(reason) => Error::ModelFile { model: files.id.clone(), file: blob.name(), reason },
+                Refused::Because(reason) => Error::ModelFile { model: model.to_owned(), file: blob.name(), reason },
             })?;
         }
         Ok(checkpoint)
@@ -108,9 +116,16 @@ impl Checkpoint {
             Refused::Because(format!("is not a pickled state dict: {first_line}"))
         };
         // candle's reader takes a few things for granted that a damaged file does not have: its panic is the file's fault.
-        let pickle = std::panic::catch_unwind(|| PthTensors::new(path, None))
-            .unwrap_or_else(|_| Err(candle_core::Error::msg("it is damaged")))
-            .map_err(because)?;
+        let open = |key: Option<&str>| {
+            std::panic::catch_unwind(|| PthTensors::new(path, key))
+                .unwrap_or_else(|_| Err(candle_core::Error::msg("it is damaged")))
+        };
+        let mut pickle = open(None).map_err(because)?;
+        if pickle.tensor_infos().is_empty() {
+            // Training code keeps the weights beside the optimiser's state.
+            let keyed = ["model", "state_dict"].into_iter().find_map(|key| open(Some(key)).ok());
+            pickle = keyed.unwrap_or(pickle);
+        }
         let file = self.files.len();
         for (name, info) in pickle.tensor_infos() {
             let number = match info.dtype {

@@ -1,13 +1,15 @@
-//! Image-text encoders: architectures, the registry, weights, the tokenizer.
+//! Image-text encoders and object detectors: architectures, the registry, weights, the tokenizer.
 //!
 //! [`Encoder::load`] reads `config.json` (`config`), checks and copies the checkpoint (`checkpoint`, `reader`), and builds one
-//! of the architectures (`clip`, `siglip`) from the shared layers (`transformer`).
+//! of the architectures (`clip`, `siglip`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`).
 
 pub mod baseline;
 mod blob;
 mod checkpoint;
 mod clip;
+pub mod coco;
 mod config;
+mod detector;
 mod encoder;
 mod reader;
 pub mod registry;
@@ -18,8 +20,10 @@ mod towers;
 mod transformer;
 pub mod verify;
 pub mod weights;
+mod yolox;
 
 pub use blob::{Blob, Bytes};
+pub use detector::{Detection, Detector, DetectorFiles};
 pub use encoder::Encoder;
 pub use tokenizer::Tokens;
 pub use towers::{Scoring, Towers};

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::checkpoint::Checkpoint;
-use crate::compute::{Backend, Embedding, LayerNorm, Linear};
+use crate::compute::{Backend, Conv2d, ConvShape, Embedding, LayerNorm, Linear};
 use crate::error::{Error, Result};
 
 /// Builds a model from a checkpoint. `build` runs twice: the first run only notes which tensors it asks for, so that all
@@ -104,6 +104,47 @@ impl<'a> Reader<'a> {
     pub fn layer_norm(&self, name: &str, size: usize, eps: f32) -> Result<LayerNorm> {
         let layer = self.at(name);
         LayerNorm::new(layer.values("weight", &[size])?, layer.values("bias", &[size])?, eps, self.backend)
+    }
+
+    /// `name.weight` and `name.bias` of a convolution.
+    pub fn conv(&self, name: &str, shape: ConvShape) -> Result<Conv2d> {
+        let layer = self.at(name);
+        let weight = layer.values("weight", &shape.weight_dims())?;
+        let bias = layer.values("bias", &[shape.outputs])?;
+        self.conv_from(shape, weight, bias)
+    }
+
+    /// `conv.weight` with the batch norm that follows it folded in; a checkpoint without one has `conv.bias` instead.
+    ///
+    /// Folding: `w' = w * gamma / sqrt(var + eps)`, `b' = beta - mean * gamma / sqrt(var + eps)`.
+    pub fn conv_batch_norm(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<Conv2d> {
+        let norm = self.at(norm);
+        if self.checkpoint.get(&norm.full_name(&"weight")).is_none() {
+            return self.conv(conv, shape);
+        }
+        let channels = [shape.outputs];
+        let mut weight = self.at(conv).values("weight", &shape.weight_dims())?;
+        let gamma = norm.values("weight", &channels)?;
+        let beta = norm.values("bias", &channels)?;
+        let mean = norm.values("running_mean", &channels)?;
+        let var = norm.values("running_var", &channels)?;
+        let mut bias = Vec::with_capacity(gamma.len());
+        let rows = weight.chunks_mut(shape.weight_dims().iter().skip(1).product::<usize>().max(1));
+        for ((((row, gamma), beta), mean), var) in rows.zip(&gamma).zip(&beta).zip(&mean).zip(&var) {
+            let scale = gamma / (var + eps).sqrt();
+            row.iter_mut().for_each(|value| *value *= scale);
+            bias.push(beta - mean * scale);
+        }
+        self.conv_from(shape, weight, bias)
+    }
+
+    /// A convolution from values that have been read; empty while notes are taken.
+    fn conv_from(&self, shape: ConvShape, weight: Vec<f32>, bias: Vec<f32>) -> Result<Conv2d> {
+        if self.notes.is_some() {
+            let empty = ConvShape { inputs: 0, outputs: 0, groups: 1, ..shape };
+            return Conv2d::new(empty, Vec::new(), None, self.backend);
+        }
+        Conv2d::new(shape, weight, Some(bias), self.backend)
     }
 
     /// `name.weight` of a table.

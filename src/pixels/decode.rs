@@ -192,7 +192,11 @@ fn check_memory(
     Ok(())
 }
 
-fn read_file(path: &Path, limits: &DecodeLimits) -> Result<Vec<u8>> {
+/// Reads a file within the limits.
+///
+/// # Errors
+/// It is missing, no file, or too large.
+pub fn read_file(path: &Path, limits: &DecodeLimits) -> Result<Vec<u8>> {
     // Asked before opening: opening a pipe or a device could block for ever.
     let metadata = path.metadata().map_err(Error::io("read", path))?;
     if !metadata.is_file() {

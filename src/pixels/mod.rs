@@ -4,12 +4,14 @@
 //! pixels that it saw in training. JPEG decoding and resizing are bit-equal to Pillow's; `tools/export_pixels.py` and the
 //! tests of [`Preprocessor`] hold that.
 
+mod annotate;
 #[cfg(feature = "avif")]
 mod avif;
 mod decode;
 mod exif;
 mod heic;
 mod jpeg;
+mod letterbox;
 mod look;
 mod preprocess;
 mod raster;
@@ -26,7 +28,9 @@ pub const FORMATS: &[&str] = &["jpeg", "png", "webp", "gif", "bmp", "tiff", "hei
 #[cfg(feature = "avif")]
 pub const FORMATS: &[&str] = &["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"];
 
-pub use decode::{DecodeLimits, Picture, Probe, decode_bytes, decode_file, probe};
+pub use annotate::{Mark, annotate};
+pub use decode::{DecodeLimits, Picture, Probe, decode_bytes, decode_file, probe, read_file};
+pub use letterbox::letterbox;
 pub use look::difference_hash;
 pub use preprocess::Preprocessor;
 pub use resize::{Resample, Window, resize, resize_window};

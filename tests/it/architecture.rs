@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("config", &["error"]),
-    ("pixels", &["error"]),
+    ("geometry", &[]),
+    ("pixels", &["error", "geometry"]),
     ("compute", &["error", "config"]),
-    ("models", &["error", "config", "pixels", "compute"]),
+    ("models", &["error", "config", "geometry", "pixels", "compute"]),
     ("index", &["error"]),
     ("knowledge", &["error"]),
-    ("engine", &["error", "config", "pixels", "compute", "models", "index", "knowledge"]),
-    ("wire", &["error", "config", "engine", "index", "knowledge", "models", "pixels"]),
+    ("engine", &["error", "config", "geometry", "pixels", "compute", "models", "index", "knowledge"]),
+    ("wire", &["error", "config", "engine", "geometry", "index", "knowledge", "models", "pixels"]),
     ("mcp", &["error", "config", "engine", "wire", "models"]),
     ("cli", &["error", "config", "engine", "wire", "models", "pixels", "compute", "index", "mcp"]),
 ];

@@ -64,6 +64,11 @@ fn the_readme_lists_the_models_of_the_registry() {
 }
 
 #[test]
+fn the_readme_lists_the_detectors_of_the_registry() {
+    check_part(&root().join("README.md"), "detectors", &clip_aware::models::registry::detectors_markdown());
+}
+
+#[test]
 fn the_readme_lists_the_tools_of_the_server() {
     check_part(&root().join("README.md"), "tools", &tools_table());
 }

@@ -3,6 +3,7 @@
 mod architecture;
 mod checkpoints;
 mod cli;
+mod detect;
 mod docs;
 mod explain;
 mod hub;

@@ -23,16 +23,26 @@ impl Server {
     }
 
     pub fn start_with(stderr: Stdio) -> Self {
-        Self::start_in(stderr, &[])
+        Self::started(stderr, &[], &[])
     }
 
     /// With these environment variables.
     pub fn start_in(stderr: Stdio, variables: &[(&str, &str)]) -> Self {
+        Self::started(stderr, variables, &[])
+    }
+
+    /// With further options.
+    pub fn start_as(stderr: Stdio, options: &[&str]) -> Self {
+        Self::started(stderr, &[], options)
+    }
+
+    fn started(stderr: Stdio, variables: &[(&str, &str)], options: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("photos")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_clip-aware"))
             .args(["--root".as_ref(), root.path().join("photos").as_os_str()])
             .args(["--data-dir".as_ref(), root.path().join("data").as_os_str()])
+            .args(options)
             .args(["--model", "starter", "serve"])
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())

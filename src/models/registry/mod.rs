@@ -6,8 +6,10 @@
 
 use std::fmt::Write as _;
 
+mod detectors;
 mod table;
 
+pub use detectors::{DetectorEntry, detectors, detectors_markdown, find_detector};
 use table::ENTRIES;
 
 /// The reference class that a checkpoint was saved from.

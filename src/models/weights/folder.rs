@@ -59,15 +59,20 @@ pub(super) fn shards(layout: &Layout, folder: &Path, model: &str) -> Result<Vec<
 /// same shape have another one, unless they differ in untouched places only. Reading it takes milliseconds, where a
 /// hash of all the weights would take seconds at every start.
 fn revision(files: &ModelFiles, tokenizer: &[&str], folder: &Path) -> Result<String> {
-    let mut hash = blake3::Hasher::new();
     let mut small = vec![files.config.clone(), files.preprocessor.clone()];
     small.extend(tokenizer.iter().map(|file| Blob::File(folder.join(file))));
-    for blob in &small {
+    fingerprint(small.iter(), &files.weights)
+}
+
+/// As [`revision`], of these files.
+pub(super) fn fingerprint<'a>(small: impl Iterator<Item = &'a Blob>, weights: &[Blob]) -> Result<String> {
+    let mut hash = blake3::Hasher::new();
+    for blob in small {
         let bytes = blob.read()?;
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(&bytes);
     }
-    for blob in &files.weights {
+    for blob in weights {
         match blob {
             Blob::File(path) => sample(&mut hash, path).map_err(Error::io("read", path))?,
             Blob::Static { bytes, .. } => {

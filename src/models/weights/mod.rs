@@ -12,6 +12,7 @@ use crate::models::{ModelFiles, starter};
 
 mod cache;
 mod checksum;
+mod detector;
 mod disk;
 mod download;
 mod exchange;
@@ -24,6 +25,7 @@ mod source;
 mod transfer;
 
 pub(crate) use checksum::Checksum;
+pub use detector::{best_detector, detector};
 pub use retry::{Clock, Retry, WallClock};
 pub use source::{Source, Token};
 

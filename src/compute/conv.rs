@@ -1,0 +1,400 @@
+//! Two-dimensional convolution: pointwise and dense ones as matrix products over tiles of columns, depthwise ones directly.
+
+use candle_core::{CpuStorage, DType, Storage, Tensor};
+use rayon::prelude::*;
+
+use super::activation::{Activation, finish_plane, multiply_add};
+#[cfg(target_arch = "x86_64")]
+use super::activation::{Widest, widest};
+use super::{Backend, tensor};
+use crate::error::{Error, Result};
+
+/// The numbers of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Side of the square kernel.
+    pub kernel: usize,
+    /// Step, both ways.
+    pub stride: usize,
+    /// Zeros around the input.
+    pub padding: usize,
+    /// Distance of the kernel's taps.
+    pub dilation: usize,
+    /// Groups; `inputs` of them for a depthwise convolution.
+    pub groups: usize,
+}
+
+impl ConvShape {
+    /// A convolution of `kernel` with "same" padding for odd kernels.
+    pub fn new(inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Self {
+        Self { inputs, outputs, kernel, stride, padding: kernel / 2, dilation: 1, groups: 1 }
+    }
+
+    /// Side of the output for a side of the input.
+    fn output(&self, side: usize) -> usize {
+        let reach = self.dilation * (self.kernel - 1) + 1;
+        (side + 2 * self.padding).checked_sub(reach).map_or(0, |room| room / self.stride + 1)
+    }
+
+    /// Dimensions of the weight: `[outputs, inputs / groups, kernel, kernel]`.
+    pub fn weight_dims(&self) -> [usize; 4] {
+        [self.outputs, self.inputs / self.groups.max(1), self.kernel, self.kernel]
+    }
+}
+
+/// A convolution with an optional bias.
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    shape: ConvShape,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Conv2d {
+    /// From the checkpoint's values. Shapes: `weight` `[outputs, inputs / groups, kernel, kernel]` flattened, `bias` `[outputs]`.
+    ///
+    /// # Errors
+    /// The values do not fit the shape, or the device has no room for them.
+    pub fn new(shape: ConvShape, weight: Vec<f32>, bias: Option<Vec<f32>>, backend: &Backend) -> Result<Self> {
+        let weight = tensor(weight, &shape.weight_dims(), backend)?;
+        let bias = bias.map(|bias| tensor(bias, &[shape.outputs], backend)).transpose()?;
+        Ok(Self { shape, weight, bias })
+    }
+
+    /// Shapes: `[b, inputs, h, w]` -> `[b, outputs, h', w']`.
+    ///
+    /// # Errors
+    /// `x` has other channels, or is smaller than the kernel.
+    pub fn forward(&self, x: &Tensor, activation: Option<Activation>) -> Result<Tensor> {
+        self.compute(x, activation).map_err(Error::tensor("convolution"))
+    }
+
+    fn compute(&self, x: &Tensor, activation: Option<Activation>) -> candle_core::Result<Tensor> {
+        let (b, c, h, w) = x.dims4()?;
+        let (out_h, out_w) = (self.shape.output(h), self.shape.output(w));
+        if c != self.shape.inputs || out_h == 0 || out_w == 0 {
+            candle_core::bail!("an input of {c} channels and {h} x {w} does not fit {:?}", self.shape);
+        }
+        if !x.device().is_cpu() || x.dtype() != DType::F32 {
+            let ConvShape { stride, padding, dilation, groups, .. } = self.shape;
+            let product = x.conv2d(&self.weight, padding, stride, dilation, groups)?;
+            let product = match &self.bias {
+                Some(bias) => product.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
+                None => product,
+            };
+            return activation.map_or_else(|| Ok(product.clone()), |activation| activation.forward(&product));
+        }
+        let x = x.contiguous()?;
+        let mut out = vec![0.0_f32; b * self.shape.outputs * out_h * out_w];
+        let bias = self.bias.as_ref().map(Tensor::to_vec1::<f32>).transpose()?;
+        with_values(&x, |input| {
+            with_values(&self.weight, |weight| {
+                let image = Image { shape: &self.shape, h, w, out_h, out_w, bias: bias.as_deref(), activation };
+                let planes = out.chunks_mut((self.shape.outputs * out_h * out_w).max(1));
+                for (out, input) in planes.zip(input.chunks((c * h * w).max(1))) {
+                    image.convolve(input, weight, out);
+                }
+            })
+        })??;
+        Tensor::from_vec(out, (b, self.shape.outputs, out_h, out_w), x.device())
+    }
+}
+
+/// Runs `use_values` on a contiguous CPU tensor's numbers, without a copy.
+pub(super) fn with_values<T>(tensor: &Tensor, use_values: impl FnOnce(&[f32]) -> T) -> candle_core::Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else { candle_core::bail!("not f32 on a CPU") };
+    match layout.contiguous_offsets().and_then(|(start, end)| values.get(start..end)) {
+        Some(values) => Ok(use_values(values)),
+        None => candle_core::bail!("not contiguous"),
+    }
+}
+
+/// Columns of a tile: with 9 x 256 rows a tile of this width stays in a second-level cache.
+const TILE: usize = 512;
+
+/// One image's convolution.
+struct Image<'a> {
+    shape: &'a ConvShape,
+    h: usize,
+    w: usize,
+    out_h: usize,
+    out_w: usize,
+    /// Added to each output channel, and what follows: done while a tile is still in the cache.
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+}
+
+impl Image<'_> {
+    /// Shapes: `input` `[inputs, h, w]`, `out` `[outputs, out_h, out_w]`.
+    fn convolve(&self, input: &[f32], weight: &[f32], out: &mut [f32]) {
+        let ConvShape { inputs, outputs, groups, kernel, stride, padding, .. } = *self.shape;
+        let pixels = self.out_h * self.out_w;
+        if groups == inputs && groups == outputs {
+            out.par_chunks_mut(pixels)
+                .zip(input.par_chunks(self.h * self.w))
+                .zip(weight.par_chunks(kernel * kernel))
+                .enumerate()
+                .for_each(|(channel, ((out, input), weight))| {
+                    self.depthwise(input, weight, out);
+                    self.finish(channel, out);
+                });
+            return;
+        }
+        let (group_in, group_out) = (inputs / groups, outputs / groups);
+        let pointwise = kernel == 1 && stride == 1 && padding == 0;
+        let taps = group_in * kernel * kernel;
+        let mut columns = vec![0.0_f32; if pointwise { 0 } else { taps * TILE.min(pixels) }];
+        for group in 0..groups {
+            let input = &input[group * group_in * self.h * self.w..(group + 1) * group_in * self.h * self.w];
+            let weight = &weight[group * group_out * taps..(group + 1) * group_out * taps];
+            let out = &mut out[group * group_out * pixels..(group + 1) * group_out * pixels];
+            for start in (0..pixels).step_by(TILE) {
+                let width = TILE.min(pixels - start);
+                let (columns, stride) = if pointwise {
+                    (&input[start..], pixels)
+                } else {
+                    columns
+                        .par_chunks_mut(kernel * kernel * width)
+                        .zip(input.par_chunks(self.h * self.w))
+                        .for_each(|(columns, input)| self.unfold(input, start, width, columns));
+                    (columns.as_slice(), width)
+                };
+                let tile = Tile { start, width, out_stride: pixels, first: group * group_out };
+                self.product(weight, columns, stride, &tile, out, taps);
+            }
+        }
+    }
+
+    /// Bias and activation of some values of an output channel.
+    fn finish(&self, channel: usize, values: &mut [f32]) {
+        finish_plane(values, self.bias.and_then(|bias| bias.get(channel)).copied(), self.activation);
+    }
+
+    /// Lays the inputs of some output pixels out as columns, for one channel.
+    ///
+    /// Shapes: `input` `[h, w]` -> `columns` `[kernel * kernel, width]`.
+    fn unfold(&self, input: &[f32], start: usize, width: usize, columns: &mut [f32]) {
+        let ConvShape { kernel, stride, padding, dilation, .. } = *self.shape;
+        for (tap, row) in columns.chunks_mut(width).enumerate() {
+            let (dy, dx) = (tap / kernel * dilation, tap % kernel * dilation);
+            let mut at = 0;
+            while at < width {
+                let pixel = start + at;
+                let (y, x) = (pixel / self.out_w, pixel % self.out_w);
+                let run = (self.out_w - x).min(width - at);
+                let target = &mut row[at..at + run];
+                at += run;
+                let Some(source_y) = (y * stride + dy).checked_sub(padding).filter(|y| *y < self.h) else {
+                    target.fill(0.0);
+                    continue;
+                };
+                let line = &input[source_y * self.w..(source_y + 1) * self.w];
+                if stride == 1 {
+                    // Column x reads x + dx - padding: zeros, a run of the line, zeros.
+                    let left = padding.saturating_sub(x + dx).min(run);
+                    let from = (x + left + dx).saturating_sub(padding).min(self.w);
+                    let inside = (self.w - from).min(run - left);
+                    target[..left].fill(0.0);
+                    target[left..left + inside].copy_from_slice(&line[from..from + inside]);
+                    target[left + inside..].fill(0.0);
+                } else {
+                    for (offset, value) in target.iter_mut().enumerate() {
+                        let source = ((x + offset) * stride + dx).checked_sub(padding);
+                        *value = source.and_then(|source| line.get(source)).copied().unwrap_or(0.0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One channel with its own kernel, in the widest vectors of this processor.
+    ///
+    /// Shapes: `input` `[h, w]`, `weight` `[kernel * kernel]`, `out` `[out_h, out_w]`.
+    fn depthwise(&self, input: &[f32], weight: &[f32], out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
+            fn avx512(image: &Image<'_>, input: &[f32], weight: &[f32], out: &mut [f32]) {
+                image.depthwise_body::<true>(input, weight, out);
+            }
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2(image: &Image<'_>, input: &[f32], weight: &[f32], out: &mut [f32]) {
+                image.depthwise_body::<true>(input, weight, out);
+            }
+            match widest() {
+                // SAFETY: the processor has the features, as `widest` found.
+                Widest::Avx512 => return unsafe { avx512(self, input, weight, out) },
+                // SAFETY: as above.
+                Widest::Avx2 => return unsafe { avx2(self, input, weight, out) },
+                Widest::Base => {}
+            }
+        }
+        self.depthwise_body::<false>(input, weight, out);
+    }
+
+    #[inline(always)]
+    fn depthwise_body<const FUSED: bool>(&self, input: &[f32], weight: &[f32], out: &mut [f32]) {
+        let ConvShape { kernel, stride, padding, dilation, .. } = *self.shape;
+        let plain = kernel == 3 && stride == 1 && dilation == 1 && padding == 1 && self.w > 2;
+        for (y, out) in out.chunks_mut(self.out_w).enumerate() {
+            for dy in 0..kernel {
+                let Some(source_y) = (y * stride + dy * dilation).checked_sub(padding).filter(|y| *y < self.h) else {
+                    continue;
+                };
+                let line = &input[source_y * self.w..(source_y + 1) * self.w];
+                let row = &weight[dy * kernel..(dy + 1) * kernel];
+                if plain {
+                    three_taps::<FUSED>(line, row, out);
+                } else {
+                    self.one_by_one::<FUSED>(line, row, out);
+                }
+            }
+        }
+    }
+
+    /// Adds one line's taps, each in a pass of its own.
+    #[inline(always)]
+    fn one_by_one<const FUSED: bool>(&self, line: &[f32], row: &[f32], out: &mut [f32]) {
+        let ConvShape { stride, padding, dilation, .. } = *self.shape;
+        for (dx, factor) in row.iter().enumerate() {
+            let shift = dx * dilation;
+            // The outputs whose input lies in the line: x * stride + shift - padding in 0..w.
+            let first = padding.saturating_sub(shift).div_ceil(stride);
+            let past = (self.w + padding).saturating_sub(shift).div_ceil(stride).min(self.out_w);
+            if first >= past {
+                continue;
+            }
+            let from = first * stride + shift - padding;
+            let out = &mut out[first..past];
+            if stride == 1 {
+                for (out, value) in out.iter_mut().zip(&line[from..]) {
+                    *out = multiply_add::<FUSED>(*factor, *value, *out);
+                }
+            } else {
+                for (out, value) in out.iter_mut().zip(line[from..].iter().step_by(stride)) {
+                    *out = multiply_add::<FUSED>(*factor, *value, *out);
+                }
+            }
+        }
+    }
+
+    /// `out[.., tile] = weight * columns`, finished; the rows shared between threads.
+    ///
+    /// Shapes: `weight` `[rows, taps]`, `columns` `[taps, width]` (row length `stride`), `out` `[rows, out_stride]`.
+    fn product(&self, weight: &[f32], columns: &[f32], stride: usize, tile: &Tile, out: &mut [f32], taps: usize) {
+        let Tile { start, width, out_stride, first } = *tile;
+        let rows = out.len() / out_stride;
+        // Wide and low products are cut into columns by gemm itself; rows are cut here, so that no thread waits in it.
+        let per_task = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(8).min(rows.max(1));
+        let tasks = out.par_chunks_mut(per_task * out_stride).zip(weight.par_chunks(per_task * taps)).enumerate();
+        tasks.for_each(|(task, (out, weight))| {
+            let rows = weight.len() / taps;
+            assert!(
+                out.len() >= (rows - 1) * out_stride + start + width && columns.len() >= (taps - 1) * stride + width
+            );
+            // SAFETY: the assertion holds every element that the product reads or writes inside its slice: `weight` is
+            // rows x taps, `columns` taps x width with rows `stride` apart, `out` rows x width with rows `out_stride` apart.
+            unsafe {
+                gemm::gemm(
+                    rows,
+                    width,
+                    taps,
+                    out.as_mut_ptr().add(start),
+                    1,
+                    out_stride as isize,
+                    false,
+                    weight.as_ptr(),
+                    1,
+                    taps as isize,
+                    columns.as_ptr(),
+                    1,
+                    stride as isize,
+                    0.0_f32,
+                    1.0_f32,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::None,
+                );
+            }
+            for (row, out) in out.chunks_mut(out_stride).enumerate() {
+                self.finish(first + task * per_task + row, &mut out[start..start + width]);
+            }
+        });
+    }
+}
+
+/// Some output pixels of a group.
+struct Tile {
+    start: usize,
+    width: usize,
+    /// Pixels of a whole output channel.
+    out_stride: usize,
+    /// The group's first output channel.
+    first: usize,
+}
+
+/// Adds a line under a row of three taps with one zero on either side, in one pass.
+///
+/// Shapes: `line` and `out` `[w]`, w at least 3; `row` `[3]`.
+#[inline(always)]
+fn three_taps<const FUSED: bool>(line: &[f32], row: &[f32], out: &mut [f32]) {
+    let (&[left, middle, right], Some(inner)) = (row, line.len().checked_sub(2)) else { return };
+    if let ([first, .., last], [a, b, ..], [.., y, z]) = (&mut *out, line, line) {
+        *first += middle * a + right * b;
+        *last += left * y + middle * z;
+    }
+    let lines = line.iter().zip(&line[1..]).zip(&line[2..]);
+    for (out, ((a, b), c)) in out[1..=inner].iter_mut().zip(lines) {
+        let sum = multiply_add::<FUSED>(left, *a, *out);
+        *out = multiply_add::<FUSED>(right, *c, multiply_add::<FUSED>(middle, *b, sum));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_convolution_equals_the_general_one() {
+        for (inputs, outputs, kernel, stride, padding, dilation, groups) in [
+            (5, 7, 1, 1, 0, 1, 1),
+            (3, 8, 3, 1, 1, 1, 1),
+            (3, 8, 3, 2, 1, 1, 1),
+            (4, 4, 3, 1, 1, 1, 4),
+            (4, 4, 5, 2, 2, 1, 4),
+            (6, 9, 3, 1, 1, 1, 3),
+            (3, 4, 7, 2, 3, 1, 1),
+            (2, 3, 3, 1, 2, 2, 1),
+            (4, 4, 3, 1, 0, 1, 4),
+            (3, 2, 1, 2, 0, 1, 1),
+        ] {
+            let shape = ConvShape { inputs, outputs, kernel, stride, padding, dilation, groups };
+            let x = Tensor::randn(0f32, 1.0, (2, inputs, 37, 29), &Device::Cpu).unwrap();
+            let weight = Tensor::randn(0f32, 1.0, &shape.weight_dims()[..], &Device::Cpu).unwrap();
+            let bias: Vec<f32> = (0..outputs).map(|n| n as f32).collect();
+            let flat = weight.flatten_all().unwrap().to_vec1().unwrap();
+            let conv = Conv2d::new(shape, flat, Some(bias.clone()), &Backend::cpu()).unwrap();
+            let expected = x.conv2d(&weight, padding, stride, dilation, groups).unwrap();
+            let bias = Tensor::from_vec(bias, (1, outputs, 1, 1), &Device::Cpu).unwrap();
+            let expected = expected.broadcast_add(&bias).unwrap().relu().unwrap();
+            let found = conv.forward(&x, Some(Activation::Relu)).unwrap();
+            assert_eq!(found.dims(), expected.dims(), "{shape:?}");
+            let difference = (found - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(difference < 1e-4, "{shape:?}: {difference}");
+        }
+    }
+
+    #[test]
+    fn an_input_that_does_not_fit_is_an_error() {
+        let conv = Conv2d::new(ConvShape::new(3, 2, 3, 1), vec![0.0; 54], None, &Backend::cpu()).unwrap();
+        assert!(conv.forward(&Tensor::zeros((1, 4, 8, 8), DType::F32, &Device::Cpu).unwrap(), None).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! `config.json` beside a detector's weights: all of it is optional.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::DetectorFiles;
+use crate::error::{Error, Result};
+
+/// Published files have a few KB.
+const MAX_BYTES: u64 = 4 << 20;
+/// Sides of the input that are plausible, pixels.
+const SIDES: std::ops::RangeInclusive<u32> = 32..=2048;
+/// Coarsest step of the detectors' maps: the side must be a multiple.
+const STEP: u32 = 32;
+
+/// What the config says.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Settings {
+    /// `model_type`.
+    pub(super) model_type: Option<String>,
+    /// `id2label`, in the order of the numbers.
+    pub(super) labels: Option<Vec<String>>,
+    /// `image_size`, pixels.
+    pub(super) side: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    model_type: Option<String>,
+    id2label: Option<BTreeMap<String, String>>,
+    image_size: Option<u32>,
+}
+
+impl Settings {
+    /// Reads the config; without one everything is left open.
+    ///
+    /// # Errors
+    /// Broken JSON, labels with gaps, a side that no detector takes.
+    pub(super) fn read(files: &DetectorFiles) -> Result<Self> {
+        let Some(blob) = &files.config else { return Ok(Self::default()) };
+        let text = blob.read_text(MAX_BYTES, &files.id)?;
+        Self::parse(&text).map_err(|reason| Error::ModelFile { model: files.id.clone(), file: blob.name(), reason })
+    }
+
+    fn parse(text: &str) -> std::result::Result<Self, String> {
+        let config: Config = serde_json::from_str(text).map_err(|error| format!("cannot be read: {error}"))?;
+        if let Some(side) = config.image_size.filter(|side| !SIDES.contains(side) || side % STEP != 0) {
+            return Err(format!(
+                "says image_size {side}; multiples of {STEP} from {} to {} fit",
+                SIDES.start(),
+                SIDES.end()
+            ));
+        }
+        let labels = config.id2label.map(|labels| in_order(&labels)).transpose()?;
+        Ok(Self { model_type: config.model_type, labels, side: config.image_size })
+    }
+}
+
+fn in_order(labels: &BTreeMap<String, String>) -> std::result::Result<Vec<String>, String> {
+    (0..labels.len())
+        .map(|number| labels.get(&number.to_string()).cloned().ok_or(format!("has id2label without {number}")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_names_the_classes_in_the_order_of_their_numbers() {
+        let names: BTreeMap<String, String> = (0..12).map(|n| (n.to_string(), format!("thing {n}"))).collect();
+        let text = serde_json::json!({"model_type": "yolox", "id2label": names, "image_size": 416, "other": [1]});
+        let settings = Settings::parse(&text.to_string()).unwrap();
+        assert_eq!(settings.labels.unwrap()[10], "thing 10");
+        assert_eq!((settings.model_type.as_deref(), settings.side), (Some("yolox"), Some(416)));
+        assert_eq!(Settings::parse("{}").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (text, reason) in [
+            ("[]", "cannot be read"),
+            (r#"{"id2label": {"0": "a", "2": "b"}}"#, "without 1"),
+            (r#"{"image_size": 100}"#, "multiples of 32"),
+            (r#"{"image_size": 1000000}"#, "multiples of 32"),
+        ] {
+            let error = Settings::parse(text).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}
