@@ -61,7 +61,7 @@ impl XyxyPx {
 
     /// Centre x and y.
     pub fn centre(&self) -> (f32, f32) {
-        ((self.x0 + self.x1) / 2.0, (self.y0 + self.y1) / 2.0)
+        (self.x0.midpoint(self.x1), self.y0.midpoint(self.y1))
     }
 
     /// The part inside an image.
@@ -139,6 +139,8 @@ pub fn nms(boxes: &[XyxyPx], scores: &[f32], classes: &[usize], iou_threshold: f
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::float_cmp, reason = "the values are exact")]
+
     use super::*;
 
     fn square(x: f32, y: f32, side: f32) -> XyxyPx {

@@ -9,7 +9,7 @@ use super::args::{BenchAction, Tower};
 use super::commands::watched;
 use super::{Outcome, render};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Timed rounds; one more runs before them to warm caches.
 const ROUNDS: usize = 5;
@@ -60,8 +60,12 @@ fn encode(engine: &Engine, tower: Tower, batch: usize, baseline: bool, cancel: &
 
 fn detect(engine: &Engine, cancel: &AtomicBool) -> Result<Outcome> {
     let detector = watched(cancel, |watch| engine.detector(watch))?;
-    let ms = median_ms(|| detector.run_neutral())?;
     let (side, threads) = (detector.input_side(), engine.config().threads);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::Argument { name: "threads", reason: format!("cannot be started: {error}") })?;
+    let ms = pool.install(|| median_ms(|| detector.run_neutral()))?;
     if engine.config().json {
         render::json(&json!({
             "ms_per_image": ms, "input_side": side, "threads": threads, "precision": detector.backend().precision,

@@ -1,5 +1,8 @@
 //! The non-linear functions between the two layers of an MLP, and the pass that finishes a matrix product.
 
+// Loop bodies are compiled for several kinds of vectors: they must end up inside the function that names the kind.
+#![allow(clippy::inline_always)]
+
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
 
@@ -91,7 +94,9 @@ pub(super) fn finish(product: Tensor, bias: Option<&Tensor>, activation: Option<
 /// Adds a bias to some values of one plane and applies the activation, in place.
 pub(super) fn finish_plane(values: &mut [f32], bias: Option<f32>, activation: Option<Activation>) {
     if let Some(bias) = bias {
-        values.iter_mut().for_each(|x| *x += bias);
+        for x in values.iter_mut() {
+            *x += bias;
+        }
     }
     if let Some(activation) = activation {
         activation.apply(values);

@@ -1,5 +1,8 @@
 //! Two-dimensional convolution: pointwise and dense ones as matrix products over tiles of columns, depthwise ones directly.
 
+// As in `activation`: loop bodies must end up inside the function that names the vectors.
+#![allow(clippy::inline_always)]
+
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
 

@@ -38,6 +38,7 @@ impl Engine {
             Finding { what: "roots", ok: true, found: roots, hint: None },
             finding("device", self.backend().map(|b| format!("{} {}", b.device_name(), b.precision))),
             finding("model", self.model_state()),
+            self.detector_finding(),
             finding("data folder", self.data_folder_state()),
             finding("index", self.index_state()),
         ]
@@ -49,6 +50,14 @@ impl Engine {
             weights::Presence::Here(files) => Ok(format!("{name}, revision {}", files.revision)),
             weights::Presence::Missing(missing) => Err(Error::Offline { model: name, missing }),
         }
+    }
+
+    /// A detector that nobody named may be absent: then only counting is.
+    fn detector_finding(&self) -> Finding {
+        let found = self.detector_files().map(|files| format!("{}, revision {}", files.id, files.revision));
+        let named = self.config.detector.is_some();
+        let finding = finding("detector", found);
+        Finding { ok: finding.ok || !named, ..finding }
     }
 
     fn data_folder_state(&self) -> Result<String> {

@@ -177,7 +177,7 @@ mod tests {
         assert_eq!((merged[0].class, merged[0].bounds.x0), (0, 0.0));
         assert!((0.7..0.9).contains(&merged[0].score));
         assert!(merged[1].score < 0.3, "what one view does not show is doubtful: {merged:?}");
-        assert_eq!(average(&[one.clone()]).len(), 3);
+        assert_eq!(average(std::slice::from_ref(&one)).len(), 3);
         assert!((average(&[one])[0].score - 0.9).abs() < 1e-5);
         assert!(average(&[Vec::new(), Vec::new()]).is_empty());
     }

@@ -142,6 +142,19 @@ mod tests {
     }
 
     #[test]
+    fn an_index_of_the_first_format_is_brought_up_to_date_with_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Connection::open(dir.path().join("catalogue.sqlite")).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute("INSERT INTO folder (path) VALUES (x'61')", []).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let catalogue = Catalogue::open(dir.path()).unwrap();
+        assert_eq!(catalogue.folders().unwrap().len(), 1);
+        assert_eq!(catalogue.stored_detections(&[0; 32], "any").unwrap(), None);
+    }
+
+    #[test]
     fn many_threads_open_a_new_index_at_once() {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {

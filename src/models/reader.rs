@@ -132,7 +132,9 @@ impl<'a> Reader<'a> {
         let rows = weight.chunks_mut(shape.weight_dims().iter().skip(1).product::<usize>().max(1));
         for ((((row, gamma), beta), mean), var) in rows.zip(&gamma).zip(&beta).zip(&mean).zip(&var) {
             let scale = gamma / (var + eps).sqrt();
-            row.iter_mut().for_each(|value| *value *= scale);
+            for value in row.iter_mut() {
+                *value *= scale;
+            }
             bias.push(beta - mean * scale);
         }
         self.conv_from(shape, weight, bias)

@@ -31,6 +31,8 @@ pub fn letterbox(picture: &RgbImage, side: u32, padding: u8) -> (Vec<f32>, f32) 
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::float_cmp, reason = "the values are exact")]
+
     use image::{Rgb, RgbImage};
 
     use super::letterbox;

@@ -20,7 +20,7 @@ pub struct DetectorEntry {
     pub parameters_million: f32,
     /// Longer side that pictures are scaled to, pixels.
     pub input_side: u32,
-    /// Published average precision on COCO val2017 (IoU 0.50 to 0.95), percent.
+    /// Published average precision on COCO val2017 (`IoU` 0.50 to 0.95), percent.
     pub average_precision: f32,
     /// Where that was published.
     pub source: &'static str,
