@@ -159,11 +159,10 @@ mod tests {
 
     #[test]
     fn boxes_change_spaces_and_back() {
-        let b = CxcywhNorm { cx: 0.5, cy: 0.25, w: 0.2, h: 0.5 }.to_px(100.0, 40.0);
-        let b = XyxyPx { x1: b.x1.round(), ..b };
-        assert_eq!(b.to_array(), [40.0, 0.0, 60.0, 20.0]);
+        let b = CxcywhNorm { cx: 0.5, cy: 0.25, w: 0.25, h: 0.5 }.to_px(100.0, 40.0);
+        assert_eq!(b.to_array(), [37.5, 0.0, 62.5, 20.0]);
         assert_eq!(b.mirrored(100.0).mirrored(100.0), b);
-        assert_eq!(b.mapped(2.0, 1.0, 0.0).to_array(), [81.0, 0.0, 121.0, 40.0]);
+        assert_eq!(b.mapped(2.0, 1.0, 0.0).to_array(), [76.0, 0.0, 126.0, 40.0]);
         assert_eq!(
             XyxyPx { x0: -5.0, y0: 2.0, x1: 200.0, y1: 3.0 }.clamped(100.0, 40.0).to_array(),
             [0.0, 2.0, 100.0, 3.0]

@@ -269,7 +269,8 @@ impl Run<'_> {
         Found {
             width: looked.width,
             height: looked.height,
-            threshold: self.request.threshold.unwrap_or(least.min(counting::lone_score())),
+            // Cut, not rounded: no listed box may score less.
+            threshold: self.request.threshold.unwrap_or((least.min(counting::lone_score()) * 1e4).floor() / 1e4),
             detections,
             classes,
             cached: looked.cached,
