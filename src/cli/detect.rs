@@ -14,7 +14,7 @@ use crate::wire::{self, DetectResult};
 /// `detect`: ends with 1 when nothing was found or an image could not be read.
 ///
 /// # Errors
-/// As [`wire::detect`]; an annotated picture cannot be written.
+/// As [`wire::detect()`]; an annotated picture cannot be written.
 pub fn run(engine: &Engine, args: &DetectArgs, cancel: &AtomicBool) -> Result<Outcome> {
     let folder = args.annotate.as_deref();
     folder.map_or(Ok(()), |folder| std::fs::create_dir_all(folder).map_err(Error::io("create", folder)))?;

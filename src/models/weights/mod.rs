@@ -153,7 +153,7 @@ pub struct HubFile {
 }
 
 /// One file of `owner/name` on the hub, such as its card (`README.md`): from the cache, or the hub when allowed. Unlike
-/// [`file`] it never looks at folders of this machine, so a name that comes from elsewhere reaches nothing but the cache.
+/// [`file()`] it never looks at folders of this machine, so a name that comes from elsewhere reaches nothing but the cache.
 ///
 /// # Errors
 /// As [`fetch`]; [`Error::ModelFile`] for a file longer than `max_bytes`.
