@@ -21,7 +21,9 @@ use crate::index::Filter;
 use crate::index::calibration::{LabelScores, NONE_OF_THESE_CUTOFF};
 use crate::pixels;
 
-pub use route::{NextCall, RouteArgs, RouteResponse, Span, Step, TaskScore, route};
+pub use route::{
+    Extracted, NamedRelation, NamedThing, NextCall, RouteArgs, RouteResponse, Span, Step, TaskScore, route,
+};
 
 /// Arguments of `index_folder`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -55,6 +55,44 @@ pub struct Step {
     pub call: NextCall,
 }
 
+/// A thing that the request names.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamedThing {
+    /// Its noun in the singular.
+    pub thing: String,
+    /// What is bound to it: colours, materials, sizes, states.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<String>,
+    /// The request says that it is absent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
+}
+
+/// How two of the things stand to each other, or who does what to whom.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamedRelation {
+    /// The first.
+    pub subject: String,
+    /// The words between.
+    pub relation: String,
+    /// The second.
+    pub object: String,
+}
+
+/// What was read out of an English request, whichever tool takes it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Extracted {
+    /// Things with what is bound to them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub things: Vec<NamedThing>,
+    /// Relations and roles.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub relations: Vec<NamedRelation>,
+    /// Words between quotation marks: the text to look for or to read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<String>,
+}
+
 /// What every label scored.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct TaskScore {
@@ -95,6 +133,10 @@ pub struct RouteResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Value>")]
     pub steps: Vec<Step>,
+    /// Things, relations and quoted words of the request; no part of the tool's schema, which costs tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub extracted: Option<Extracted>,
     /// Every label's score; only with `--check-all`, so no part of the tool's schema.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
@@ -131,9 +173,37 @@ pub fn route(args: &RouteArgs, check_all: bool) -> Result<RouteResponse> {
             .iter()
             .map(|(label, call)| Step { label: label.name().into(), call: next_call(call) })
             .collect(),
+        extracted: extracted(&plan.reading),
         scores,
         query: args.query.clone(),
     })
+}
+
+fn extracted(reading: &plan::Reading) -> Option<Extracted> {
+    let things = &reading.parse.things;
+    let name = |at: usize| things.get(at).map(|thing| thing.head.clone()).unwrap_or_default();
+    let extracted = Extracted {
+        things: things
+            .iter()
+            .map(|thing| NamedThing {
+                thing: thing.head.clone(),
+                attributes: thing.attributes.clone(),
+                absent: thing.negated,
+            })
+            .collect(),
+        relations: reading
+            .parse
+            .relations
+            .iter()
+            .map(|relation| NamedRelation {
+                subject: name(relation.subject),
+                relation: relation.words.clone(),
+                object: name(relation.object),
+            })
+            .collect(),
+        texts: reading.frame.quoted.clone(),
+    };
+    (extracted != Extracted::default()).then_some(extracted)
 }
 
 fn scores(query: &str, decision: &Decision, chars: &[char]) -> Vec<TaskScore> {

@@ -221,6 +221,11 @@ fn the_command_answers_with_the_next_call_and_its_exit_code() {
     let answer = world.run(&["route", "--json", "is the cup left of the laptop?"]).expect(1).object();
     assert_eq!(answer["next"]["tool"], "spatial_relation");
     assert_eq!(answer["next"]["arguments"], json!({ "subject": "cup", "object": "laptop" }));
+    let answer =
+        world.run(&["route", "--json", "a red cube and a blue ball next to a \"stop\" sign"]).expect(1).object();
+    assert_eq!(answer["extracted"]["things"][0], json!({ "thing": "cube", "attributes": ["red"] }));
+    assert_eq!(answer["extracted"]["things"][1], json!({ "thing": "ball", "attributes": ["blue"] }));
+    assert_eq!(answer["extracted"]["texts"], json!(["stop"]));
     let all = world.run(&["route", "--json", "--check-all", "cat or dog?"]).expect(0).object();
     assert_eq!(all["scores"].as_array().unwrap().len(), Label::COUNT);
     assert_eq!(all["next"]["arguments"]["labels"], json!(["cat", "dog"]));
