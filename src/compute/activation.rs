@@ -1,12 +1,11 @@
-//! The non-linear functions between the two layers of an MLP, and the pass that finishes a matrix product.
+//! The non-linear functions between the layers of a network, and the pass that finishes a row of a matrix product.
 
 // Loop bodies are compiled for several kinds of vectors: they must end up inside the function that names the kind.
 #![allow(clippy::inline_always)]
 
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
-use rayon::prelude::*;
+use super::simd::in_widest;
 
-/// The functions that CLIP-like checkpoints name as `hidden_act`.
+/// The functions that checkpoints name as `hidden_act`, and those of convolutional networks.
 ///
 /// Source: transformers 5.23, `activations.py` (`ACT2FN`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,128 +35,66 @@ impl Activation {
             _ => None,
         }
     }
+}
 
-    /// The function of each value, in place.
-    fn apply(self, values: &mut [f32]) {
-        match self {
-            Self::QuickGelu => values.iter_mut().for_each(|x| *x = *x / (1.0 + (-1.702 * *x).exp())),
-            Self::Gelu => values.iter_mut().for_each(|x| {
-                let erf = candle_core::cpu::erf::erf_f32(*x * std::f32::consts::FRAC_1_SQRT_2);
-                *x *= 0.5 * (1.0 + erf);
-            }),
-            Self::GeluTanh => values.iter_mut().for_each(|x| {
-                // (1 + tanh(z)) / 2 = 1 / (1 + exp(-2 z))
-                let z = SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x);
-                *x /= 1.0 + (-2.0 * z).exp();
-            }),
-            Self::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
-            Self::Silu => silu(values),
-        }
+in_widest! {
+    /// Adds the bias, applies the activation, adds the residual, in place. Shapes: all `[width]`.
+    pub(super) fn finish_row(values: &mut [f32], bias: Option<&[f32]>, activation: Option<Activation>, residual: Option<&[f32]>)
+        = finish_row_body
+}
+
+#[inline(always)]
+fn finish_row_body<const FUSED: bool>(
+    values: &mut [f32],
+    bias: Option<&[f32]>,
+    activation: Option<Activation>,
+    residual: Option<&[f32]>,
+) {
+    if let Some(bias) = bias {
+        values.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
     }
+    if let Some(activation) = activation {
+        apply::<FUSED>(activation, values);
+    }
+    if let Some(residual) = residual {
+        values.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
+    }
+}
 
-    /// As [`Activation::apply`], with candle's operations. Shape: any.
-    pub(super) fn forward(self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
-            Self::Gelu => x.gelu_erf(),
-            Self::GeluTanh => x.gelu(),
-            Self::Relu => x.relu(),
-            Self::Silu => candle_nn::ops::silu(x),
-        }
+in_widest! {
+    /// Adds a bias to some values of one plane and applies the activation, in place.
+    pub(super) fn finish_plane(values: &mut [f32], bias: Option<f32>, activation: Option<Activation>) = finish_plane_body
+}
+
+#[inline(always)]
+fn finish_plane_body<const FUSED: bool>(values: &mut [f32], bias: Option<f32>, activation: Option<Activation>) {
+    if let Some(bias) = bias {
+        values.iter_mut().for_each(|x| *x += bias);
+    }
+    if let Some(activation) = activation {
+        apply::<FUSED>(activation, values);
+    }
+}
+
+/// The function of each value, in place.
+#[inline(always)]
+fn apply<const FUSED: bool>(activation: Activation, values: &mut [f32]) {
+    match activation {
+        Activation::QuickGelu => values.iter_mut().for_each(|x| *x /= 1.0 + exp::<FUSED>(-1.702 * *x)),
+        Activation::Gelu => values.iter_mut().for_each(|x| {
+            *x *= 0.5 * (1.0 + erf::<FUSED>(*x * std::f32::consts::FRAC_1_SQRT_2));
+        }),
+        Activation::GeluTanh => values.iter_mut().for_each(|x| {
+            // (1 + tanh(z)) / 2 = 1 / (1 + exp(-2 z))
+            let z = SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x);
+            *x /= 1.0 + exp::<FUSED>(-2.0 * z);
+        }),
+        Activation::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
+        Activation::Silu => values.iter_mut().for_each(|x| *x /= 1.0 + exp::<FUSED>(-*x)),
     }
 }
 
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-
-/// Adds the bias to every row of a fresh matrix product and applies the activation; in place on a CPU, so that a layer
-/// is one pass over its product instead of four.
-pub(super) fn finish(product: Tensor, bias: Option<&Tensor>, activation: Option<Activation>) -> Result<Tensor> {
-    if product.device().is_cpu() && product.dtype() == DType::F32 {
-        match (bias, activation) {
-            (None, None) => {}
-            (Some(bias), _) => product.inplace_op2(bias, &Finish { activation })?,
-            (None, Some(_)) => {
-                let width = product.dim(candle_core::D::Minus1)?;
-                let zeros = Tensor::zeros(width, DType::F32, product.device())?;
-                product.inplace_op2(&zeros, &Finish { activation })?;
-            }
-        }
-        return Ok(product);
-    }
-    let product = match bias {
-        Some(bias) => product.broadcast_add(bias)?,
-        None => product,
-    };
-    activation.map_or_else(|| Ok(product.clone()), |activation| activation.forward(&product))
-}
-
-/// Adds a bias to some values of one plane and applies the activation, in place.
-pub(super) fn finish_plane(values: &mut [f32], bias: Option<f32>, activation: Option<Activation>) {
-    if let Some(bias) = bias {
-        for x in values.iter_mut() {
-            *x += bias;
-        }
-    }
-    if let Some(activation) = activation {
-        activation.apply(values);
-    }
-}
-
-/// `x * sigmoid(x)` with the widest vectors of this processor.
-fn silu(values: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-        fn avx512(values: &mut [f32]) {
-            silu_body::<true>(values);
-        }
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2(values: &mut [f32]) {
-            silu_body::<true>(values);
-        }
-        match widest() {
-            // SAFETY: the processor has the features, as `widest` found.
-            Widest::Avx512 => return unsafe { avx512(values) },
-            // SAFETY: as above.
-            Widest::Avx2 => return unsafe { avx2(values) },
-            Widest::Base => {}
-        }
-    }
-    silu_body::<false>(values);
-}
-
-/// Vectors that loops are compiled for a second and a third time.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Widest {
-    /// 512 bits, with fused multiply-add.
-    Avx512,
-    /// 256 bits, with fused multiply-add.
-    Avx2,
-    /// What every processor of the architecture has.
-    Base,
-}
-
-/// What this processor has; a look-up after the first call.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn widest() -> Widest {
-    use std::is_x86_feature_detected as has;
-    let fma = has!("fma");
-    if fma && has!("avx512f") && has!("avx512dq") && has!("avx512vl") {
-        Widest::Avx512
-    } else if fma && has!("avx2") {
-        Widest::Avx2
-    } else {
-        Widest::Base
-    }
-}
-
-#[inline(always)]
-fn silu_body<const FUSED: bool>(values: &mut [f32]) {
-    for x in values {
-        *x /= 1.0 + exp::<FUSED>(-*x);
-    }
-}
 
 /// `a * b + c`; as one operation where the processor has it, since without it the call would be a slow exact one.
 #[inline(always)]
@@ -185,69 +122,47 @@ pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     f32::from_bits(y.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
-struct Finish {
-    activation: Option<Activation>,
-}
-
-impl InplaceOp2 for Finish {
-    fn name(&self) -> &'static str {
-        "add-bias-and-activate"
+/// The error function for vectors, within 2e-7.
+///
+/// Source: Abramowitz and Stegun, 7.1.26.
+#[inline(always)]
+fn erf<const FUSED: bool>(x: f32) -> f32 {
+    let size = x.abs();
+    let t = 1.0 / multiply_add::<FUSED>(size, 0.327_591_1, 1.0);
+    let mut p = 1.061_405_4;
+    for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = multiply_add::<FUSED>(p, t, coefficient);
     }
-
-    fn cpu_fwd(&self, product: &mut CpuStorage, at: &Layout, bias: &CpuStorage, bias_at: &Layout) -> Result<()> {
-        let (CpuStorage::F32(product), CpuStorage::F32(bias)) = (product, bias) else {
-            candle_core::bail!("add-bias-and-activate is for f32")
-        };
-        let (Some((start, end)), Some((bias_start, bias_end))) =
-            (at.contiguous_offsets(), bias_at.contiguous_offsets())
-        else {
-            candle_core::bail!("add-bias-and-activate is for contiguous tensors")
-        };
-        let (product, bias) = (&mut product[start..end], &bias[bias_start..bias_end]);
-        if bias.is_empty() {
-            return Ok(());
-        }
-        product.par_chunks_mut(bias.len()).with_min_len(ROWS_PER_TASK).for_each(|row| {
-            row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-            if let Some(activation) = self.activation {
-                activation.apply(row);
-            }
-        });
-        Ok(())
-    }
+    (1.0 - p * t * exp::<FUSED>(-size * size)).copysign(x)
 }
-
-/// Rows that one thread takes at least: below this, handing them over costs more than the arithmetic.
-const ROWS_PER_TASK: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
-    /// Values from torch 2.15: `quick_gelu` as `x * sigmoid(1.702 x)`, `nn.functional.gelu`, and its tanh form, at f64.
-    const EXPECTED: [(Activation, [f64; 5]); 3] = [
+    /// Values from torch 2.15: `quick_gelu` as `x * sigmoid(1.702 x)`, `nn.functional.gelu`, its tanh form, and `silu`, at f64.
+    const EXPECTED: [(Activation, [f64; 5]); 5] = [
         (Activation::QuickGelu, [-0.018_071_31, -0.149_611_56, 0.0, 0.845_795_77, 3.995_585_3]),
         (Activation::Gelu, [-0.004_049_69, -0.154_268_77, 0.0, 0.841_344_75, 3.999_873_3]),
         (Activation::GeluTanh, [-0.003_637_39, -0.154_285_99, 0.0, 0.841_191_99, 3.999_929_7]),
+        (Activation::Silu, [-0.142_277_62, -0.188_770_33, 0.0, 0.731_058_58, 3.928_055_2]),
+        (Activation::Relu, [0.0, 0.0, 0.0, 1.0, 4.0]),
     ];
 
     #[test]
     fn activations_equal_the_reference_with_and_without_a_bias() {
         let inputs = [-3f32, -0.5, 0.0, 1.0, 4.0];
         for (activation, expected) in EXPECTED {
-            let x = Tensor::new(&[inputs, inputs], &Device::Cpu).unwrap();
-            let shifted = (&x - 1.0).unwrap();
-            let ones = Tensor::ones(5, DType::F32, &Device::Cpu).unwrap();
-            let general = activation.forward(&x).unwrap();
-            let bare = finish(x, None, Some(activation)).unwrap();
-            let biased = finish(shifted, Some(&ones), Some(activation)).unwrap();
-            for result in [general, bare, biased] {
-                for row in result.to_vec2::<f32>().unwrap() {
-                    for (found, expected) in row.into_iter().zip(expected) {
-                        assert!((f64::from(found) - expected).abs() < 2e-6, "{activation:?}: {found} {expected}");
-                    }
+            let mut bare = inputs.repeat(5);
+            let mut biased: Vec<f32> = bare.iter().map(|x| x - 1.0).collect();
+            finish_row(&mut bare, None, Some(activation), None);
+            finish_row(&mut biased, Some(&[1.0; 25]), Some(activation), Some(&[2.0; 25]));
+            let mut plane: Vec<f32> = inputs.iter().map(|x| x + 1.0).collect();
+            finish_plane(&mut plane, Some(-1.0), Some(activation));
+            biased.iter_mut().for_each(|x| *x -= 2.0);
+            for row in bare.chunks(5).chain(biased.chunks(5)).chain([plane.as_slice()]) {
+                for (found, expected) in row.iter().zip(expected) {
+                    assert!((f64::from(*found) - expected).abs() < 2e-6, "{activation:?}: {found} {expected}");
                 }
             }
         }
@@ -265,10 +180,19 @@ mod tests {
         for x in [f32::INFINITY, 1e30, 200.0] {
             assert!(exp::<true>(x) > 1e38 && exp::<true>(-x) < 1.3e-38);
         }
-        let mut values: Vec<f32> = (-40..40).map(|n| n as f32 / 3.0).collect();
-        let expected: Vec<f32> = values.iter().map(|x| x / (1.0 + (-x).exp())).collect();
-        silu(&mut values);
-        assert!(values.iter().zip(&expected).all(|(f, e)| (f - e).abs() < 1e-6), "{values:?}");
+    }
+
+    #[test]
+    fn the_error_function_has_the_values_of_the_tables() {
+        // Abramowitz and Stegun, table 7.1.
+        for (x, expected) in
+            [(0.0, 0.0), (0.1, 0.112_462_92), (0.5, 0.520_499_88), (1.0, 0.842_700_8), (2.0, 0.995_322_27)]
+        {
+            for found in [erf::<true>(x), -erf::<false>(-x)] {
+                assert!((found - expected).abs() < 3e-7, "{x}: {found}");
+            }
+        }
+        assert!((erf::<true>(9.0) - 1.0).abs() < 1e-7);
     }
 
     #[test]

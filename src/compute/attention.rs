@@ -1,146 +1,256 @@
-//! Scaled dot-product attention over packed projections.
+//! Scaled dot-product attention: `softmax(q k^T + mask) v` for every head.
+//!
+//! On a CPU one head of one sequence is one task: its keys and values are packed as panels of the product's kernel, a block
+//! of queries is scored, weighed and summed while it stays in the cache, and nothing of the size `queries x keys` of a
+//! whole batch is ever written. Elsewhere it is candle's operations.
+
+#![allow(clippy::inline_always)]
 
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use super::activation::exp;
+use super::buffers::Buffer;
+use super::product::{Matrix, Number, Panels, kernel};
+use super::simd::in_widest;
 
-/// Which positions a position may look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mask {
+/// Which keys a query may look at.
+#[derive(Debug, Clone, Copy)]
+pub enum Mask<'a> {
     /// All of them.
     Full,
-    /// Itself and the ones before it.
+    /// In a sequence that looks at itself: its own position and the ones before it.
     Causal,
+    /// The first so many of each sequence; the others are padding. Shape: `[batch]`.
+    Keys(&'a [usize]),
+    /// Any numbers, added to every head's scores. Shape: `[queries, keys]` or `[batch, queries, keys]`.
+    Bias(&'a Tensor),
 }
 
-/// `softmax(q k^T) v` for every head of a sequence that looks at itself; `q` comes scaled by `1 / sqrt(head size)`.
-///
-/// Shapes: `[batch, len, 3 * hidden]`, queries, keys and values side by side -> `[batch, len, hidden]`; `heads` divides
-/// `hidden`.
-///
-/// # Errors
-/// The shapes do not fit.
-///
-/// Source: Vaswani et al. 2017, section 3.2.
-pub fn self_attention(qkv: &Tensor, heads: usize, mask: Mask) -> Result<Tensor> {
-    let run = || {
-        let mask = match mask {
-            Mask::Full => None,
-            Mask::Causal => Some(causal(qkv)?),
-        };
-        each_or_all(qkv, |qkv| {
-            let [q, k, v] = split(qkv, heads)?;
-            heads_of(&q, &k, &v, mask.as_ref())
-        })
-    };
-    run().map_err(Error::tensor("self-attention"))
+/// The projections of a batch on a CPU: each `[batch, len, heads * size]`, in rows that may lie apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Projections<'a> {
+    /// Queries, scaled by `1 / sqrt(size)`; one sequence serves a whole batch.
+    pub(super) q: Sequences<'a>,
+    pub(super) k: Sequences<'a>,
+    pub(super) v: Sequences<'a>,
+    pub(super) heads: usize,
 }
 
-/// As [`self_attention`], for the same queries to every sequence of a batch.
-///
-/// Shapes: `q` `[queries, hidden]`, `kv` `[batch, keys, 2 * hidden]` -> `[batch, queries, hidden]`.
-///
-/// # Errors
-/// The shapes do not fit.
-pub fn cross_attention(q: &Tensor, kv: &Tensor, heads: usize) -> Result<Tensor> {
-    let run = || {
-        each_or_all(kv, |kv| {
-            let [k, v] = split(kv, heads)?;
-            let [q] = split(q, heads)?; // [heads, queries, size]
-            let q = if kv.rank() == 3 { q.unsqueeze(0)?.repeat((kv.dim(0)?, 1, 1, 1))? } else { q };
-            heads_of(&q, &k, &v, None)
-        })
-    };
-    run().map_err(Error::tensor("cross-attention"))
+/// Rows of several sequences, one sequence after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sequences<'a> {
+    /// `width` is that of all heads.
+    pub(super) rows: Matrix<'a>,
+    /// Rows of one sequence.
+    pub(super) len: usize,
 }
 
-/// Runs `attend` on the whole batch on a GPU; on a CPU sequence by sequence, each on one thread, because the products of
-/// one head are too small to be shared between threads.
-fn each_or_all<F>(packed: &Tensor, attend: F) -> candle_core::Result<Tensor>
-where
-    F: Fn(&Tensor) -> candle_core::Result<Tensor> + Sync,
-{
-    if !packed.device().is_cpu() {
-        return attend(packed);
+impl<'a> Sequences<'a> {
+    /// One head of one sequence.
+    fn head(&self, sequence: usize, head: usize, size: usize) -> Matrix<'a> {
+        let start = sequence * self.len * self.rows.stride + head * size;
+        let values = self.rows.values.get(start..).unwrap_or_default();
+        Matrix { values, rows: self.len, width: size, stride: self.rows.stride }
     }
-    let sequences = (0..packed.dim(0)?)
-        .into_par_iter()
-        .map(|i| attend(&packed.get(i)?))
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    Tensor::stack(&sequences, 0)
-}
 
-/// Views of the packed projections. Shape: `[.., len, N * heads * size]` -> N of `[.., heads, len, size]`.
-fn split<const N: usize>(packed: &Tensor, heads: usize) -> candle_core::Result<[Tensor; N]> {
-    let mut shape = packed.dims().to_vec();
-    let width = shape.pop().unwrap_or(0);
-    shape.extend([N, heads, width / (N * heads.max(1))]);
-    // Without a copy: the matrix product takes any strides on a CPU.
-    let parts = packed.reshape(shape)?; // [.., len, N, heads, size]
-    let mut views = Vec::with_capacity(N);
-    for part in 0..N {
-        let view = parts.narrow(D::Minus(3), part, 1)?.squeeze(D::Minus(3))?; // [.., len, heads, size]
-        views.push(view.transpose(D::Minus(3), D::Minus2)?); // [.., heads, len, size]
+    fn count(&self) -> usize {
+        self.rows.rows / self.len.max(1)
     }
-    views.try_into().map_err(|_| candle_core::Error::msg("a part of the projections is missing").bt())
 }
 
-/// Shapes: `[.., heads, queries, size]`, `[.., heads, keys, size]` twice -> `[.., queries, heads * size]`.
-fn heads_of(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> candle_core::Result<Tensor> {
-    // A batch of heads has two outer strides, which no product takes; one sequence has one.
-    let solid = |x: &Tensor| if x.rank() > 3 { x.contiguous() } else { Ok(x.clone()) };
-    let scores = solid(q)?.matmul(&solid(k)?.t()?)?.to_dtype(DType::F32)?; // [.., heads, queries, keys]
-    let scores = match mask {
-        Some(mask) => scores.broadcast_add(mask)?,
+/// What is added to the scores of one sequence's queries, row after row; and the keys that there are.
+#[derive(Clone, Copy)]
+struct Visible<'a> {
+    keys: usize,
+    causal: bool,
+    bias: Option<&'a [f32]>,
+}
+
+/// Attention of a batch. Shape: -> `out` `[batch, queries, heads * size]`. The caller has checked the shapes.
+pub(super) fn attend(of: &Projections<'_>, mask: &CpuMask<'_>, out: &mut [f32]) {
+    let (heads, hidden) = (of.heads, of.q.rows.width);
+    let (size, queries) = (hidden / heads.max(1), of.q.len);
+    let batch = of.k.count();
+    if batch == 0 || queries == 0 || size == 0 {
+        return;
+    }
+    let place = Place(out.as_mut_ptr());
+    assert!(out.len() >= batch * queries * hidden, "the output of an attention is too short");
+    (0..batch * heads).into_par_iter().for_each(|task| {
+        let (sequence, head) = (task / heads, task % heads);
+        let q = of.q.head(if of.q.count() == 1 { 0 } else { sequence }, head, size);
+        let (k, v) = (of.k.head(sequence, head, size), of.v.head(sequence, head, size));
+        let visible = mask.of(sequence, queries, of.k.len);
+        one_head(q, k, v, visible, |query, row| {
+            let at = (sequence * queries + query) * hidden + head * size;
+            // SAFETY: inside of `out`, as asserted; each task writes the columns of its own head and sequence.
+            let target = unsafe { std::slice::from_raw_parts_mut(place.at(at), size) };
+            target.copy_from_slice(row);
+        });
+    });
+}
+
+/// Where the results go.
+struct Place(*mut f32);
+
+impl Place {
+    /// The address of a number.
+    fn at(&self, index: usize) -> *mut f32 {
+        self.0.wrapping_add(index)
+    }
+}
+
+// SAFETY: tasks write apart from each other.
+unsafe impl Sync for Place {}
+
+/// A mask whose numbers are at hand.
+pub(super) enum CpuMask<'a> {
+    Full,
+    Causal,
+    Keys(&'a [usize]),
+    /// Shape: `[queries, keys]` or `[batch, queries, keys]`.
+    Bias(&'a [f32]),
+}
+
+impl CpuMask<'_> {
+    fn of(&self, sequence: usize, queries: usize, keys: usize) -> Visible<'_> {
+        let all = Visible { keys, causal: false, bias: None };
+        match self {
+            Self::Full => all,
+            Self::Causal => Visible { causal: true, ..all },
+            Self::Keys(lengths) => {
+                Visible { keys: lengths.get(sequence).map_or(keys, |length| keys.min(*length)), ..all }
+            }
+            Self::Bias(bias) => {
+                let start = if bias.len() > queries * keys { sequence * queries * keys } else { 0 };
+                Visible { bias: bias.get(start..), ..all }
+            }
+        }
+    }
+}
+
+/// Queries that are scored at a time, a multiple of every kernel's rows.
+const QUERIES: usize = 48;
+
+/// One head of one sequence. Shapes: `q` `[queries, size]`, `k`, `v` `[keys, size]`; `put` is given each query's result.
+fn one_head(q: Matrix<'_>, k: Matrix<'_>, v: Matrix<'_>, visible: Visible<'_>, mut put: impl FnMut(usize, &[f32])) {
+    let kernel = kernel(Number::F32);
+    let size = q.width;
+    let keys = visible.keys;
+    let all_keys = Panels::of_rows(kernel, Matrix { rows: keys, ..k });
+    let values = Panels::of_columns(kernel, Matrix { rows: keys, ..v });
+    let (wide, tall) = (all_keys.padded(), values.padded());
+    let (mut scores, mut sums) = (Buffer::of::<f32>(QUERIES * wide), Buffer::of::<f32>(QUERIES * tall));
+    for start in (0..q.rows).step_by(QUERIES) {
+        let count = QUERIES.min(q.rows - start);
+        // Under a causal mask the keys behind the last query of the block are nobody's.
+        let seen = if visible.causal { keys.min(start + count) } else { keys };
+        let block = Matrix { values: q.values.get(start * q.stride..).unwrap_or_default(), rows: count, ..q };
+        all_keys.multiply(block, seen, scores.slice_mut(), wide); // [count, seen]
+        let mut totals = [1.0; QUERIES];
+        for ((row, total), query) in
+            scores.slice_mut::<f32>().chunks_mut(wide.max(1)).zip(&mut totals).zip(start..start + count)
+        {
+            let row = row.get_mut(..seen).unwrap_or_default();
+            if let Some(bias) = visible.bias.and_then(|bias| bias.get(query * k.rows..)) {
+                row.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+            }
+            let own = if visible.causal { seen.min(query + 1) } else { seen };
+            let (row, hidden) = row.split_at_mut(own);
+            hidden.fill(0.0);
+            *total = exponentials(row);
+        }
+        let weights = Matrix { values: scores.slice(), rows: count, width: seen, stride: wide };
+        values.multiply(weights, size, sums.slice_mut(), tall); // [count, size]
+        for ((row, total), query) in
+            sums.slice_mut::<f32>().chunks_mut(tall.max(1)).zip(totals).zip(start..start + count)
+        {
+            let row = row.get_mut(..size).unwrap_or_default();
+            // A query that may look at nothing sees zeros, not 0 / 0.
+            let factor = if total > 0.0 { 1.0 / total } else { 0.0 };
+            row.iter_mut().for_each(|value| *value *= factor);
+            put(query, row);
+        }
+    }
+}
+
+in_widest! {
+    /// `exp(x - max)` of every score, in place; returns their sum.
+    fn exponentials(row: &mut [f32]) -> f32 = exponentials_body
+}
+
+#[inline(always)]
+fn exponentials_body<const FUSED: bool>(row: &mut [f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut most = [f32::NEG_INFINITY; LANES];
+    let chunks = row.chunks_exact(LANES);
+    for (most, value) in most.iter_mut().zip(chunks.remainder()) {
+        *most = value.max(*most);
+    }
+    for chunk in chunks {
+        for (most, value) in most.iter_mut().zip(chunk) {
+            *most = if *value > *most { *value } else { *most };
+        }
+    }
+    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    if most == f32::NEG_INFINITY {
+        row.fill(0.0);
+        return 0.0;
+    }
+    let mut sums = [0.0_f32; LANES];
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            // Below this a weight is nothing beside the largest, which is 1.
+            *value = if *value - most < -87.0 { 0.0 } else { exp::<FUSED>(*value - most) };
+            *sum += *value;
+        }
+    }
+    for (sum, value) in sums.iter_mut().zip(chunks.into_remainder()) {
+        *value = if *value - most < -87.0 { 0.0 } else { exp::<FUSED>(*value - most) };
+        *sum += *value;
+    }
+    sums.into_iter().sum()
+}
+
+/// As [`attend`], with candle's operations. Shapes: `q` `[batch or 1, queries, hidden]`, `k`, `v` `[batch, keys, hidden]` ->
+/// `[batch, queries, hidden]`.
+pub(super) fn attend_anywhere(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    mask: &Mask<'_>,
+) -> candle_core::Result<Tensor> {
+    let split = |x: &Tensor| {
+        let (batch, len, hidden) = x.dims3()?;
+        x.reshape((batch, len, heads, hidden / heads.max(1)))?.transpose(1, 2)?.contiguous() // [batch, heads, len, size]
+    };
+    let (batch, keys, _) = k.dims3()?;
+    let q = if q.dim(0)? == batch { split(q)? } else { split(q)?.repeat((batch, 1, 1, 1))? };
+    let queries = q.dim(2)?;
+    let scores = q.matmul(&split(k)?.t()?)?.to_dtype(DType::F32)?; // [batch, heads, queries, keys]
+    let hide = |hidden: &dyn Fn(usize, usize, usize) -> bool, batch: usize| {
+        let at = |i: usize| (i / (queries * keys), i / keys % queries, i % keys);
+        let values: Vec<f32> = (0..batch * queries * keys)
+            .map(|i| if hidden(at(i).0, at(i).1, at(i).2) { f32::NEG_INFINITY } else { 0.0 })
+            .collect();
+        Tensor::from_vec(values, (batch, 1, queries, keys), scores.device())
+    };
+    let bias = match mask {
+        Mask::Full => None,
+        Mask::Causal => Some(hide(&|_, query, key| key > query, 1)?),
+        Mask::Keys(lengths) => {
+            Some(hide(&|sequence, _, key| lengths.get(sequence).is_some_and(|length| key >= *length), batch)?)
+        }
+        Mask::Bias(bias) => Some(bias.to_dtype(DType::F32)?.reshape(((), 1, queries, keys))?),
+    };
+    let scores = match bias {
+        Some(bias) => scores.broadcast_add(&bias)?,
         None => scores,
     };
     // In 32-bit floats, as the reference.
-    let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(q.dtype())?;
-    weights.matmul(&solid(v)?)?.transpose(D::Minus(3), D::Minus2)?.flatten(D::Minus2, D::Minus1) // [.., queries, hidden]
-}
-
-/// Zero where a position may look, minus infinity where it may not. Shape: `[len, len]`.
-fn causal(x: &Tensor) -> candle_core::Result<Tensor> {
-    let len = x.dim(D::Minus2)?;
-    let values: Vec<f32> = (0..len * len).map(|i| if i % len > i / len { f32::NEG_INFINITY } else { 0.0 }).collect();
-    Tensor::from_vec(values, (len, len), x.device())
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-
-    /// Two heads of size 1: written out by hand.
-    #[test]
-    fn heads_are_apart_and_the_future_is_hidden() {
-        // Rows: q0 q1 k0 k1 v0 v1.
-        let rows = [[1f32, 0., 0., 9., 1., 10.], [1., 0., 2f32.ln(), 9., 4., 30.]];
-        let qkv = Tensor::new(&[rows, rows], &Device::Cpu).unwrap();
-        let full = self_attention(&qkv, 2, Mask::Full).unwrap().to_vec3::<f32>().unwrap();
-        let causal = self_attention(&qkv, 2, Mask::Causal).unwrap().to_vec3::<f32>().unwrap();
-        // Head 0 weighs 1 : 2, head 1 evenly.
-        let close = |found: &[f32], expected: [f32; 2]| {
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
-        };
-        for sequence in 0..2 {
-            close(&full[sequence][0], [3., 20.]);
-            close(&full[sequence][1], [3., 20.]);
-            close(&causal[sequence][0], [1., 10.]);
-            close(&causal[sequence][1], [3., 20.]);
-        }
-    }
-
-    #[test]
-    fn one_sequence_at_a_time_equals_the_whole_batch() {
-        let qkv = Tensor::randn(0f32, 1., (3, 5, 3 * 8), &Device::Cpu).unwrap();
-        let apart = self_attention(&qkv, 2, Mask::Full).unwrap();
-        let [q, k, v] = split(&qkv, 2).unwrap();
-        let whole = heads_of(&q, &k, &v, None).unwrap();
-        assert_eq!(whole.dims(), &[3, 5, 8]);
-        let difference = (apart - whole).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-        assert!(difference < 1e-6, "{difference}");
-    }
+    let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(v.dtype())?;
+    weights.matmul(&split(v)?)?.transpose(1, 2)?.flatten(D::Minus2, D::Minus1) // [batch, queries, hidden]
 }

@@ -171,6 +171,22 @@ impl Checkpoint {
             None => candle_core::bail!("{name} is in no file"),
         }
     }
+
+    /// Whether rows can be read alone: the file is mapped.
+    pub fn is_mapped(&self, entry: &Entry) -> bool {
+        matches!(self.files.get(entry.file), Some(Opened::Mapped(_)))
+    }
+
+    /// Appends one row of a mapped tensor `[rows, size]`; nothing when there is none.
+    pub fn append_row(&self, entry: &Entry, row: usize, values: &mut Vec<f32>) {
+        let (Some(Opened::Mapped(bytes)), [rows, _]) = (self.files.get(entry.file), entry.shape.as_slice()) else {
+            return;
+        };
+        let bytes = bytes.get(entry.range.clone()).unwrap_or_default();
+        if let Some(bytes) = bytes.chunks_exact((bytes.len() / rows.max(&1)).max(1)).nth(row) {
+            append(bytes, &entry.number, values);
+        }
+    }
 }
 
 /// Why a file is no checkpoint.

@@ -5,16 +5,16 @@
 use candle_core::Tensor;
 
 use super::config::{ClipConfig, Pooling, TextConfig, VisionConfig};
-use super::reader::Reader;
+use super::reader::{Lazy, Reader};
 use super::transformer::{Encoder, Stages};
-use crate::compute::{Backend, Embedding, LayerNorm, Linear, Mask, unfold_patches};
+use crate::compute::{Backend, Embedding, LayerNorm, Linear, Mask, select_rows, unfold_patches};
 use crate::error::{Error, Result};
 
 /// Both towers and their projections.
 #[derive(Debug)]
 pub(super) struct ClipModel {
-    text_model: TextTransformer,
-    vision_model: VisionTransformer,
+    text_model: Lazy<TextTransformer>,
+    vision_model: Lazy<VisionTransformer>,
     visual_projection: Linear,
     text_projection: Linear,
     /// As in the checkpoint; the scale of the scores is its exponential.
@@ -25,13 +25,11 @@ pub(super) struct ClipModel {
 impl ClipModel {
     pub fn new(reader: &Reader<'_>, config: &ClipConfig) -> Result<Self> {
         let dim = config.projection_dim;
-        let (text, vision) = rayon::join(
-            || TextTransformer::new(&reader.at("text_model"), &config.text, Mask::Causal),
-            || VisionTransformer::new(&reader.at("vision_model"), &config.vision),
-        );
         Ok(Self {
-            text_model: text?,
-            vision_model: vision?,
+            text_model: Lazy::new(&reader.at("text_model"), &config.text, |reader, config| {
+                TextTransformer::new(reader, config, Mask::Causal)
+            })?,
+            vision_model: Lazy::new(&reader.at("vision_model"), &config.vision, VisionTransformer::new)?,
             visual_projection: reader.linear_no_bias("visual_projection", dim, config.vision.tower.hidden_size)?,
             text_projection: reader.linear_no_bias("text_projection", dim, config.text.tower.hidden_size)?,
             logit_scale: reader.scalar("logit_scale")?,
@@ -41,7 +39,7 @@ impl ClipModel {
 
     /// Shapes: each `[3, size, size]` flattened -> `[batch, dim]`, not normalised.
     pub fn image_features(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
-        let pooled = self.vision_model.forward(images, backend, stages)?; // [batch, hidden]
+        let pooled = self.vision_model.get()?.forward(images, backend, stages)?; // [batch, hidden]
         let projected = self.visual_projection.forward(&pooled)?; // [batch, dim]
         stages.note(|| "projected".to_owned(), &projected);
         Ok(projected)
@@ -58,13 +56,8 @@ impl ClipModel {
             ids.extend_from_slice(text);
             ids.resize(ids.len() + len - text.len(), 0);
         }
-        let hidden = self.text_model.forward(&ids, texts.len(), stages)?; // [batch, len, hidden]
-        let at: Vec<u32> = texts.iter().enumerate().map(|(i, ids)| (i * len + self.pooled(ids)) as u32).collect();
-        let pooled = || {
-            let rows = hidden.flatten_to(1)?; // [batch * len, hidden]
-            rows.index_select(&Tensor::new(at, rows.device())?, 0) // [batch, hidden]
-        };
-        let pooled = pooled().map_err(Error::tensor("text pooling"))?;
+        let at: Vec<usize> = texts.iter().map(|ids| self.pooled(ids)).collect();
+        let pooled = self.text_model.get()?.forward(&ids, &at, stages)?; // [batch, hidden]
         stages.note(|| "pooled".to_owned(), &pooled);
         let projected = self.text_projection.forward(&pooled)?; // [batch, dim]
         stages.note(|| "projected".to_owned(), &projected);
@@ -93,25 +86,33 @@ pub(super) struct TextTransformer {
 }
 
 impl TextTransformer {
-    pub fn new(reader: &Reader<'_>, config: &TextConfig, mask: Mask) -> Result<Self> {
+    pub fn new(reader: &Reader<'_>, config: &TextConfig, mask: Mask<'static>) -> Result<Self> {
         let (size, embeddings) = (config.tower.hidden_size, reader.at("embeddings"));
         Ok(Self {
-            token_embedding: embeddings.embedding("token_embedding", config.vocab_size, size)?,
+            token_embedding: embeddings.large_embedding("token_embedding", config.vocab_size, size)?,
             position_embedding: embeddings.embedding("position_embedding", config.max_position_embeddings, size)?,
             encoder: Encoder::new(&reader.at("encoder"), &config.tower, mask)?,
             final_layer_norm: reader.layer_norm("final_layer_norm", size, config.tower.layer_norm_eps)?,
         })
     }
 
-    /// Shapes: `[batch, len]` flattened -> `[batch, len, hidden]`.
-    pub fn forward(&self, ids: &[u32], batch: usize, stages: &mut Stages) -> Result<Tensor> {
+    /// The rows that stand for the texts: of text `i` row `pooled[i]`.
+    ///
+    /// Shapes: `[batch, len]` flattened -> `[batch, hidden]`.
+    pub fn forward(&self, ids: &[u32], pooled: &[usize], stages: &mut Stages) -> Result<Tensor> {
+        let batch = pooled.len();
         let tokens = self.token_embedding.lookup(ids, batch)?; // [batch, len, hidden]
         let positions = self.position_embedding.first(ids.len() / batch.max(1))?; // [len, hidden]
         let x = tokens.broadcast_add(&positions).map_err(Error::tensor("text embeddings"))?; // [batch, len, hidden]
         stages.note(|| "embeddings".to_owned(), &x);
-        let x = self.final_layer_norm.forward(&self.encoder.forward(x, stages)?)?; // [batch, len, hidden]
-        stages.note(|| "final_layer_norm".to_owned(), &x);
-        Ok(x)
+        let x = if stages.are_kept() {
+            let all = self.final_layer_norm.forward(&self.encoder.forward(x, None, stages)?)?; // [batch, len, hidden]
+            stages.note(|| "final_layer_norm".to_owned(), &all);
+            select_rows(&all, pooled)?
+        } else {
+            self.final_layer_norm.forward(&self.encoder.forward(x, Some(pooled), stages)?)?
+        }; // [batch, 1, hidden]
+        x.squeeze(1).map_err(Error::tensor("text pooling")) // [batch, hidden]
     }
 }
 
@@ -158,9 +159,9 @@ impl VisionTransformer {
         stages.note(|| "embeddings".to_owned(), &x);
         let x = self.pre_layrnorm.forward(&x)?;
         stages.note(|| "pre_layrnorm".to_owned(), &x);
-        let x = self.encoder.forward(x, stages)?;
-        // Only the class token is pooled, so only it is normalised.
-        let class = x.narrow(1, 0, 1).and_then(|x| x.squeeze(1)).map_err(Error::tensor("image pooling"))?;
+        // Only the class token is pooled.
+        let class = self.encoder.forward(x, Some(&vec![0; images.len()]), stages)?; // [batch, 1, hidden]
+        let class = class.squeeze(1).map_err(Error::tensor("image pooling"))?; // [batch, hidden]
         let pooled = self.post_layernorm.forward(&class)?; // [batch, hidden]
         stages.note(|| "pooled".to_owned(), &pooled);
         Ok(pooled)

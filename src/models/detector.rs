@@ -72,7 +72,7 @@ impl Detector {
     /// [`Error::Tensors`] lists what is missing or has another shape.
     pub fn load(files: &DetectorFiles, backend: &Backend) -> Result<Self> {
         let settings = Settings::read(files)?;
-        let checkpoint = Checkpoint::open_weights(&files.id, &files.weights)?;
+        let checkpoint = std::sync::Arc::new(Checkpoint::open_weights(&files.id, &files.weights)?);
         let refused = |reason: String| Error::ModelFile {
             model: files.id.clone(),
             file: files.weights.first().map_or_else(String::new, Blob::name),

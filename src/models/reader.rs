@@ -1,6 +1,6 @@
 //! Layers from a checkpoint, with every name and shape checked before the first one is built.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::checkpoint::Checkpoint;
 use crate::compute::{Backend, Conv2d, ConvShape, Embedding, LayerNorm, Linear};
@@ -12,14 +12,14 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Tensors`] with every missing or wrong tensor; what `build` returns.
 pub(super) fn load<T>(
-    checkpoint: &Checkpoint,
+    checkpoint: &Arc<Checkpoint>,
     backend: &Backend,
     model: &str,
     build: impl Fn(&Reader<'_>) -> Result<T>,
 ) -> Result<T> {
     let notes = Mutex::new(Notes::default());
     build(&Reader { checkpoint, backend: &Backend::cpu(), model, notes: Some(&notes), prefix: String::new() })?;
-    let mut notes = notes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !notes.missing.is_empty() || !notes.wrong.is_empty() {
         // Layers are looked at in parallel.
         notes.missing.sort_unstable();
@@ -37,7 +37,7 @@ struct Notes {
 
 /// A place in a checkpoint; while it takes notes, the layers that it gives are empty.
 pub(super) struct Reader<'a> {
-    checkpoint: &'a Checkpoint,
+    checkpoint: &'a Arc<Checkpoint>,
     backend: &'a Backend,
     model: &'a str,
     notes: Option<&'a Mutex<Notes>>,
@@ -158,6 +158,20 @@ impl<'a> Reader<'a> {
         Embedding::new(rows, size, weight, self.backend)
     }
 
+    /// `name.weight` of a large table of which few rows are ever wanted: they are read from the file when they are.
+    pub fn large_embedding(&self, name: &str, rows: usize, size: usize) -> Result<Embedding> {
+        let full_name = self.at(name).full_name(&"weight");
+        let entry = self.checkpoint.get(&full_name).filter(|entry| self.checkpoint.is_mapped(entry)).cloned();
+        match entry {
+            Some(entry) if self.notes.is_none() && entry.shape == [rows, size] => {
+                let checkpoint = Arc::clone(self.checkpoint);
+                let read = move |row: usize, values: &mut Vec<f32>| checkpoint.append_row(&entry, row, values);
+                Ok(Embedding::from_source(rows, size, Box::new(read), self.backend))
+            }
+            _ => self.embedding(name, rows, size),
+        }
+    }
+
     /// One number, whether the file gives it the shape `[]` or `[1]`.
     pub fn scalar(&self, name: &str) -> Result<f32> {
         let shape: &[usize] = match self.checkpoint.get(&self.full_name(&name)) {
@@ -203,7 +217,7 @@ impl<'a> Reader<'a> {
             let (missing, wrong) = (missing.into_iter().collect(), wrong.into_iter().collect());
             return Err(Error::Tensors { model: self.model.to_owned(), missing, wrong });
         };
-        let mut notes = notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.missing.extend(missing);
         notes.wrong.extend(wrong);
         Ok(())
@@ -212,6 +226,68 @@ impl<'a> Reader<'a> {
     /// Where the layers go.
     pub fn backend(&self) -> &Backend {
         self.backend
+    }
+}
+
+/// A part of a model that is built when it is first used: a search needs no image tower. Its tensors are checked with all
+/// others, when the model is loaded.
+pub(super) struct Lazy<T> {
+    built: OnceLock<T>,
+    /// One caller builds while others wait.
+    building: Mutex<()>,
+    build: Box<dyn Fn() -> Result<T> + Send + Sync>,
+}
+
+impl<T> std::fmt::Debug for Lazy<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lazy").field("built", &self.built.get().is_some()).finish_non_exhaustive()
+    }
+}
+
+impl<T: 'static> Lazy<T> {
+    /// The part as it is built from the reader's place.
+    ///
+    /// # Errors
+    /// As `build`, where tensors are checked.
+    pub fn new<C: Clone + Send + Sync + 'static>(
+        reader: &Reader<'_>,
+        config: &C,
+        build: fn(&Reader<'_>, &C) -> Result<T>,
+    ) -> Result<Self> {
+        if reader.notes.is_some() {
+            build(reader, config)?;
+        }
+        let (checkpoint, backend) = (Arc::clone(reader.checkpoint), reader.backend.clone());
+        let (model, prefix, config) = (reader.model.to_owned(), reader.prefix.clone(), config.clone());
+        let build = move || {
+            let reader = Reader {
+                checkpoint: &checkpoint,
+                backend: &backend,
+                model: &model,
+                notes: None,
+                prefix: prefix.clone(),
+            };
+            build(&reader, &config)
+        };
+        Ok(Self { built: OnceLock::new(), building: Mutex::new(()), build: Box::new(build) })
+    }
+
+    /// The part; built at the first call.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be read, or the device has no room.
+    pub fn get(&self) -> Result<&T> {
+        if let Some(built) = self.built.get() {
+            return Ok(built);
+        }
+        let _one = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.built.get() {
+            Some(built) => Ok(built),
+            None => {
+                let part = (self.build)()?;
+                Ok(self.built.get_or_init(|| part))
+            }
+        }
     }
 }
 

@@ -6,18 +6,18 @@ use candle_core::Tensor;
 
 use super::clip::{TextTransformer, patch_embedding, patches};
 use super::config::{SiglipConfig, VisionConfig};
-use super::reader::{Reader, head_scale};
-use super::transformer::{Encoder, Mlp, Stages, add};
-use crate::compute::{Backend, Embedding, LayerNorm, Linear, Mask, cross_attention};
+use super::reader::{Lazy, Reader, head_scale};
+use super::transformer::{Encoder, Mlp, Stages};
+use crate::compute::{Backend, Embedding, LayerNorm, Linear, Mask, chain};
 use crate::error::{Error, Result};
 
 /// Both towers.
 #[derive(Debug)]
 pub(super) struct SiglipModel {
-    text_model: TextTransformer,
+    text_model: Lazy<TextTransformer>,
     /// `text_model.head`
     text_head: Linear,
-    vision_model: VisionTransformer,
+    vision_model: Lazy<VisionTransformer>,
     /// As in the checkpoint; the scale of the scores is its exponential.
     pub logit_scale: f32,
     /// Added to the scores.
@@ -29,14 +29,12 @@ pub(super) struct SiglipModel {
 impl SiglipModel {
     pub fn new(reader: &Reader<'_>, config: &SiglipConfig) -> Result<Self> {
         let text_reader = reader.at("text_model");
-        let (text, vision) = rayon::join(
-            || TextTransformer::new(&text_reader, &config.text, Mask::Full),
-            || VisionTransformer::new(&reader.at("vision_model"), &config.vision),
-        );
         Ok(Self {
-            text_model: text?,
+            text_model: Lazy::new(&text_reader, &config.text, |reader, config| {
+                TextTransformer::new(reader, config, Mask::Full)
+            })?,
             text_head: text_reader.linear("head", config.projection_size, config.text.tower.hidden_size)?,
-            vision_model: vision?,
+            vision_model: Lazy::new(&reader.at("vision_model"), &config.vision, VisionTransformer::new)?,
             logit_scale: reader.scalar("logit_scale")?,
             logit_bias: reader.scalar("logit_bias")?,
             context_length: config.text.max_position_embeddings,
@@ -45,7 +43,7 @@ impl SiglipModel {
 
     /// Shapes: each `[3, size, size]` flattened -> `[batch, dim]`, not normalised.
     pub fn image_features(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
-        self.vision_model.forward(images, backend, stages)
+        self.vision_model.get()?.forward(images, backend, stages)
     }
 
     /// Texts, each padded with `pad` on the right: all positions see each other, so the padding counts.
@@ -58,8 +56,7 @@ impl SiglipModel {
             ids.extend(text.iter().take(len));
             ids.resize((i + 1) * len, pad);
         }
-        let hidden = self.text_model.forward(&ids, texts.len(), stages)?; // [batch, len, hidden]
-        let last = hidden.narrow(1, len - 1, 1).and_then(|x| x.squeeze(1)).map_err(Error::tensor("text pooling"))?;
+        let last = self.text_model.get()?.forward(&ids, &vec![len - 1; texts.len()], stages)?; // [batch, hidden]
         let pooled = self.text_head.forward(&last)?; // [batch, dim]
         stages.note(|| "pooled".to_owned(), &pooled);
         Ok(pooled)
@@ -97,7 +94,7 @@ impl VisionTransformer {
         let positions = self.position_embedding.first(self.position_embedding.rows())?; // [patches, hidden]
         let x = x.broadcast_add(&positions).map_err(Error::tensor("image embeddings"))?;
         stages.note(|| "embeddings".to_owned(), &x);
-        let x = self.post_layernorm.forward(&self.encoder.forward(x, stages)?)?; // [batch, patches, hidden]
+        let x = self.post_layernorm.forward(&self.encoder.forward(x, None, stages)?)?; // [batch, patches, hidden]
         stages.note(|| "post_layernorm".to_owned(), &x);
         let pooled = self.head.forward(&x)?; // [batch, hidden]
         stages.note(|| "pooled".to_owned(), &pooled);
@@ -108,7 +105,7 @@ impl VisionTransformer {
 /// One learned query, the probe, that looks at all patches.
 #[derive(Debug)]
 struct MultiheadAttentionPoolingHead {
-    /// `[1, hidden]`
+    /// `[1, 1, hidden]`
     probe: Tensor,
     /// The first third of `attention.in_proj`, scaled by `1 / sqrt(head size)`.
     q_proj: Linear,
@@ -124,7 +121,7 @@ impl MultiheadAttentionPoolingHead {
     fn new(reader: &Reader<'_>, config: &VisionConfig) -> Result<Self> {
         let (hidden, heads) = (config.tower.hidden_size, config.tower.num_attention_heads);
         let probe = reader.values("probe", &[1, 1, hidden])?;
-        let probe_shape = [1, probe.len()];
+        let probe_shape = [1, 1, probe.len()];
         let attention = reader.at("attention");
         let mut weight = attention.values("in_proj_weight", &[3 * hidden, hidden])?;
         let mut bias = attention.values("in_proj_bias", &[3 * hidden])?;
@@ -145,11 +142,9 @@ impl MultiheadAttentionPoolingHead {
 
     /// Shapes: `[batch, patches, hidden]` -> `[batch, hidden]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let q = self.q_proj.forward(&self.probe)?; // [1, hidden]
-        let kv = self.kv_proj.forward(x)?; // [batch, patches, 2 * hidden]
-        let attended = cross_attention(&q, &kv, self.heads)?; // [batch, 1, hidden]
-        let attended = attended.squeeze(1).map_err(Error::tensor("attention pooling"))?;
-        let x = self.out_proj.forward(&attended)?; // [batch, hidden]
-        add(&x, &self.mlp.forward(&self.layernorm.forward(&x)?)?)
+        let (q, kv) = (chain(&self.probe).linear(&self.q_proj), chain(x).linear(&self.kv_proj));
+        let x = q.attend_to(kv, self.heads, Mask::Full).linear(&self.out_proj).run()?; // [batch, 1, hidden]
+        let x = self.mlp.forward(chain(&x).norm(&self.layernorm)).plus(&x).run()?; // [batch, 1, hidden]
+        x.squeeze(1).map_err(Error::tensor("attention pooling")) // [batch, hidden]
     }
 }

@@ -54,7 +54,7 @@ const MAX_BATCH: usize = 32;
 const MAX_ACTIVATIONS: usize = 1 << 25;
 
 impl Towers {
-    /// Checks every expected tensor by name and shape, then builds both towers.
+    /// Checks every expected tensor by name and shape; each tower is built when it is first used.
     ///
     /// # Errors
     /// [`Error::Tensors`] lists what is missing or has another shape; [`Error::ModelFile`] for a broken or unknown
@@ -269,7 +269,7 @@ impl Towers {
 
 impl Architecture {
     fn load(config: &ModelConfig, files: &ModelFiles, backend: &Backend) -> Result<Self> {
-        let checkpoint = Checkpoint::open(files)?;
+        let checkpoint = std::sync::Arc::new(Checkpoint::open(files)?);
         reader::load(&checkpoint, backend, &files.id, |reader| match config {
             ModelConfig::Clip(config) => Ok(Self::Clip(ClipModel::new(reader, config)?)),
             ModelConfig::Siglip(config) => Ok(Self::Siglip(SiglipModel::new(reader, config)?)),

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use super::config::TowerConfig;
 use super::reader::Reader;
-use crate::compute::{Activation, LayerNorm, Linear, Mask, self_attention};
-use crate::error::{Error, Result};
+use crate::compute::{Activation, Chain, LayerNorm, Linear, Mask, chain, select_rows};
+use crate::error::Result;
 
 /// Keeps what the stages of a forward pass put out, for comparing them with the reference; off, it costs nothing.
 #[derive(Debug, Default)]
@@ -26,6 +26,11 @@ impl Stages {
     /// Keeps everything.
     pub fn on() -> Self {
         Self { kept: Some(Vec::new()) }
+    }
+
+    /// Whether outputs are kept.
+    pub fn are_kept(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// Notes one output.
@@ -54,10 +59,9 @@ impl Attention {
         Ok(Self { qkv: reader.qkv(hidden, heads)?, out_proj: reader.linear("out_proj", hidden, hidden)?, heads })
     }
 
-    /// Shape: `[batch, len, hidden]`, unchanged.
-    fn forward(&self, x: &Tensor, mask: Mask) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x)?; // [batch, len, 3 * hidden]
-        self.out_proj.forward(&self_attention(&qkv, self.heads, mask)?)
+    /// Shape: `[batch, len, hidden]` -> the same, or with `wanted` one row of each sequence: `[batch, 1, hidden]`.
+    fn forward<'a>(&'a self, x: Chain<'a>, mask: Mask<'_>, wanted: Option<&[usize]>) -> Chain<'a> {
+        x.linear(&self.qkv).self_attention(self.heads, mask, wanted).linear(&self.out_proj)
     }
 }
 
@@ -80,8 +84,8 @@ impl Mlp {
     }
 
     /// Shape: `[.., hidden]`, unchanged.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.fc2.forward(&self.fc1.forward_with(x, Some(self.activation))?)
+    pub fn forward<'a>(&'a self, x: Chain<'a>) -> Chain<'a> {
+        x.linear(&self.fc1).activation(self.activation).linear(&self.fc2)
     }
 }
 
@@ -104,10 +108,14 @@ impl EncoderLayer {
         })
     }
 
-    /// Shape: `[batch, len, hidden]`, unchanged.
-    fn forward(&self, x: &Tensor, mask: Mask) -> Result<Tensor> {
-        let attended = add(x, &self.self_attn.forward(&self.layer_norm1.forward(x)?, mask)?)?;
-        add(&attended, &self.mlp.forward(&self.layer_norm2.forward(&attended)?)?)
+    /// Shape: `[batch, len, hidden]` -> the same, or with `wanted` one row of each sequence: `[batch, 1, hidden]`.
+    fn forward(&self, x: &Tensor, mask: Mask<'_>, wanted: Option<&[usize]>) -> Result<Tensor> {
+        let attended = self.self_attn.forward(chain(x).norm(&self.layer_norm1), mask, wanted);
+        let x = match wanted {
+            Some(rows) => attended.plus(&select_rows(x, rows)?).run()?,
+            None => attended.plus(x).run()?,
+        };
+        self.mlp.forward(chain(&x).norm(&self.layer_norm2)).plus(&x).run()
     }
 }
 
@@ -115,11 +123,11 @@ impl EncoderLayer {
 #[derive(Debug)]
 pub(super) struct Encoder {
     layers: Vec<EncoderLayer>,
-    mask: Mask,
+    mask: Mask<'static>,
 }
 
 impl Encoder {
-    pub fn new(reader: &Reader<'_>, config: &TowerConfig, mask: Mask) -> Result<Self> {
+    pub fn new(reader: &Reader<'_>, config: &TowerConfig, mask: Mask<'static>) -> Result<Self> {
         let layers = (0..config.num_hidden_layers)
             .into_par_iter()
             .map(|i| EncoderLayer::new(&reader.at(format_args!("layers.{i}")), config))
@@ -127,18 +135,22 @@ impl Encoder {
         Ok(Self { layers, mask })
     }
 
-    /// Shape: `[batch, len, hidden]`, unchanged.
-    pub fn forward(&self, x: Tensor, stages: &mut Stages) -> Result<Tensor> {
+    /// All rows, or of sequence `i` row `wanted[i]` alone. What the last layer would compute for other rows nobody sees, so
+    /// it is left out: nine twelfths of that layer.
+    ///
+    /// Shape: `[batch, len, hidden]` -> the same, or `[batch, 1, hidden]`.
+    pub fn forward(&self, x: Tensor, wanted: Option<&[usize]>, stages: &mut Stages) -> Result<Tensor> {
         let mut x = x;
+        // Whoever looks at the stages sees all of them.
+        let early = wanted.filter(|_| !stages.are_kept());
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, self.mask)?;
+            let last = i + 1 == self.layers.len();
+            x = layer.forward(&x, self.mask, early.filter(|_| last))?;
             stages.note(|| format!("layers.{i}"), &x);
         }
-        Ok(x)
+        match wanted {
+            Some(rows) if early.is_none() || self.layers.is_empty() => select_rows(&x, rows),
+            _ => Ok(x),
+        }
     }
-}
-
-/// The sum of two tensors of one shape.
-pub(super) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    (a + b).map_err(Error::tensor("residual"))
 }

@@ -65,7 +65,12 @@ impl Yolox {
     ///
     /// # Errors
     /// A tensor is missing or has another shape: all of them are listed.
-    pub(super) fn load(checkpoint: &Checkpoint, model: &str, side: Option<u32>, backend: &Backend) -> Result<Self> {
+    pub(super) fn load(
+        checkpoint: &std::sync::Arc<Checkpoint>,
+        model: &str,
+        side: Option<u32>,
+        backend: &Backend,
+    ) -> Result<Self> {
         let sizes = sizes(checkpoint).map_err(|reason| Error::ModelFile {
             model: model.to_owned(),
             file: "the checkpoint".to_owned(),

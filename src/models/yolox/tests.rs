@@ -21,7 +21,7 @@ fn files(weights: PathBuf) -> DetectorFiles {
 
 fn open(weights: &Path, side: Option<u32>) -> Yolox {
     let checkpoint = Checkpoint::open_weights("test", &[Blob::File(weights.to_owned())]).unwrap();
-    Yolox::load(&checkpoint, "test", side, &Backend::cpu()).unwrap()
+    Yolox::load(&std::sync::Arc::new(checkpoint), "test", side, &Backend::cpu()).unwrap()
 }
 
 fn flat(tensors: &std::collections::HashMap<String, Tensor>, name: &str) -> Vec<f32> {
