@@ -184,31 +184,29 @@ in_widest! {
 fn exponentials_body<const FUSED: bool>(row: &mut [f32]) -> f32 {
     const LANES: usize = 16;
     let mut most = [f32::NEG_INFINITY; LANES];
-    let chunks = row.chunks_exact(LANES);
-    for (most, value) in most.iter_mut().zip(chunks.remainder()) {
-        *most = value.max(*most);
-    }
+    let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
-        for (most, value) in most.iter_mut().zip(chunk) {
-            *most = if *value > *most { *value } else { *most };
+        for lane in 0..LANES {
+            most[lane] = if chunk[lane] > most[lane] { chunk[lane] } else { most[lane] };
         }
     }
-    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let most = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
     if most == f32::NEG_INFINITY {
         row.fill(0.0);
         return 0.0;
     }
+    // Below this a weight is nothing beside the largest, which is 1.
+    let weight = |score: f32| if score - most < -87.0 { 0.0 } else { exp::<FUSED>(score - most) };
     let mut sums = [0.0_f32; LANES];
-    let mut chunks = row.chunks_exact_mut(LANES);
-    for chunk in &mut chunks {
-        for (sum, value) in sums.iter_mut().zip(chunk) {
-            // Below this a weight is nothing beside the largest, which is 1.
-            *value = if *value - most < -87.0 { 0.0 } else { exp::<FUSED>(*value - most) };
-            *sum += *value;
+    let (chunks, rest) = row.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            chunk[lane] = weight(chunk[lane]);
+            sums[lane] += chunk[lane];
         }
     }
-    for (sum, value) in sums.iter_mut().zip(chunks.into_remainder()) {
-        *value = if *value - most < -87.0 { 0.0 } else { exp::<FUSED>(*value - most) };
+    for (value, sum) in rest.iter_mut().zip(&mut sums) {
+        *value = weight(*value);
         *sum += *value;
     }
     sums.into_iter().sum()

@@ -34,14 +34,14 @@ const LANES: usize = 32;
 #[inline(always)]
 fn sum(row: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     let mut sums = [0.0_f32; LANES];
-    let chunks = row.chunks_exact(LANES);
-    for (sum, value) in sums.iter_mut().zip(chunks.remainder()) {
-        *sum = of(*value);
-    }
+    let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
-        for (sum, value) in sums.iter_mut().zip(chunk) {
-            *sum += of(*value);
+        for lane in 0..LANES {
+            sums[lane] += of(chunk[lane]);
         }
+    }
+    for (sum, value) in sums.iter_mut().zip(rest) {
+        *sum += of(*value);
     }
     sums.into_iter().sum()
 }

@@ -13,6 +13,9 @@ pub(crate) struct Panels {
     columns: usize,
 }
 
+/// Of the depth, what is transposed at a time.
+const STRIP: usize = 16;
+
 impl Panels {
     /// Each row of the matrix is a column of the right side: `x m^T`. Shape: `m` `[columns, depth]`. The kernel is one of
     /// 32-bit floats, as everywhere here.
@@ -24,12 +27,16 @@ impl Panels {
             if count == 0 {
                 break;
             }
-            for column in 0..width {
-                let places = panel.iter_mut().skip(column).step_by(width);
-                if column < count {
-                    places.zip(m.row(index * width + column)).for_each(|(place, value)| *place = *value);
-                } else {
-                    places.for_each(|place| *place = 0.0);
+            // A few of the depth at a time, so that what is written stays near.
+            for (line, start) in panel.chunks_mut(width * STRIP).zip((0..depth).step_by(STRIP)) {
+                for column in 0..count {
+                    let values = m.row(index * width + column).get(start..).unwrap_or_default();
+                    for (place, value) in line.chunks_exact_mut(width).zip(values) {
+                        place[column] = *value;
+                    }
+                }
+                if count < width {
+                    line.chunks_exact_mut(width).for_each(|place| place[count..].fill(0.0));
                 }
             }
         }

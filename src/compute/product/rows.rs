@@ -170,17 +170,16 @@ const ROUNDER: f32 = 12_582_912.0;
 #[inline(always)]
 fn range(row: &[f32]) -> (f32, f32) {
     let (mut least, mut most) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-    let chunks = row.chunks_exact(LANES);
-    for (lane, value) in chunks.remainder().iter().enumerate() {
-        (least[lane], most[lane]) = (least[lane].min(*value), most[lane].max(*value));
-    }
+    let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
-        for ((least, most), value) in least.iter_mut().zip(&mut most).zip(chunk) {
-            *least = if *value < *least { *value } else { *least };
-            *most = if *value > *most { *value } else { *most };
+        // By value: a conditional store would go through memory.
+        for lane in 0..LANES {
+            least[lane] = if chunk[lane] < least[lane] { chunk[lane] } else { least[lane] };
+            most[lane] = if chunk[lane] > most[lane] { chunk[lane] } else { most[lane] };
         }
     }
-    (least.into_iter().fold(0.0, f32::min), most.into_iter().fold(0.0, f32::max))
+    let all = |lanes: [f32; LANES], pick: fn(f32, f32) -> f32| lanes.iter().chain(rest).copied().fold(0.0, pick);
+    (all(least, f32::min), all(most, f32::max))
 }
 
 #[inline(always)]

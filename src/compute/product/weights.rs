@@ -136,17 +136,19 @@ impl Panel<'_> {
         let (part, width) = (self.kernel.part, self.kernel.columns * self.kernel.part);
         let blocks = self.inputs.div_ceil(self.block.max(1));
         let mut steps = vec![(1.0, 0); blocks * self.kernel.columns];
+        let mut levels: Vec<T> = Vec::with_capacity(self.block);
         for (column, row) in self.rows.chunks(self.inputs.max(1)).take(self.columns).enumerate() {
             for (index, values) in row.chunks(self.block).enumerate() {
                 let scale = self.scale(values, T::LEVELS);
-                let mut sum = 0;
                 let Some(out) = out.get_mut(index * self.block / part * width + column * part..) else { continue };
-                for (values, places) in values.chunks(part).zip(out.chunks_mut(width)) {
-                    for (value, place) in values.iter().zip(places) {
-                        let level = (value / scale).round_ties_even().clamp(-T::LEVELS as f32, T::LEVELS as f32) as i32;
-                        sum += level;
-                        *place = T::from(level);
-                    }
+                levels.clear();
+                let (inverse, most) = (1.0 / scale, T::LEVELS as f32);
+                levels.extend(values.iter().map(|value| T::from(level((value * inverse).clamp(-most, most)))));
+                let sum = levels.iter().map(|level| (*level).into()).sum();
+                if part == 2 {
+                    scatter::<T, 2>(&levels, out, width);
+                } else {
+                    scatter::<T, 4>(&levels, out, width);
                 }
                 if let Some(step) = steps.get_mut(index * self.kernel.columns + column) {
                     *step = (scale, sum);
@@ -176,8 +178,29 @@ impl Panel<'_> {
     }
 }
 
+/// The nearest integer, of two equally near ones the even one.
+fn level(value: f32) -> i32 {
+    /// 1.5 * 2^23: a number added to it is rounded to an integer, which then stands in the lowest bits.
+    const ROUNDER: f32 = 12_582_912.0;
+    ((value + ROUNDER).to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32)
+}
+
+/// Values by `PART`s, `width` apart.
+fn scatter<T: Copy, const PART: usize>(values: &[T], out: &mut [T], width: usize) {
+    let (parts, rest) = values.as_chunks::<PART>();
+    let mut places = out.chunks_mut(width);
+    for (part, place) in parts.iter().zip(&mut places) {
+        if let Some(place) = place.first_chunk_mut::<PART>() {
+            *place = *part;
+        }
+    }
+    if let Some(place) = places.next() {
+        rest.iter().zip(place).for_each(|(value, place)| *place = *value);
+    }
+}
+
 /// An integer format of weights.
-trait Integer: Copy {
+trait Integer: Copy + Into<i32> {
     const LEVELS: i32;
     fn from(level: i32) -> Self;
 }
