@@ -131,6 +131,7 @@ pub fn search(
         },
     };
     let ranking = view.vectors().rank(&parts(&request.query));
+    let _snapshot = catalogue.snapshot()?;
     // Mostly enough: files that vanished and copies need more.
     let mut wanted = request.top_k + if request.group_duplicates { 2 * LOOK_BEHIND } else { LOOK_BEHIND };
     let mut seen = 0;

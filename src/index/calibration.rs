@@ -157,6 +157,11 @@ impl QueryCalibration {
         Self { level, spread: (PRIOR_IMAGE_SPREAD * (1.0 - level)).max(LEAST_SPREAD) }
     }
 
+    /// The score of an image that the query does not speak of.
+    pub fn level(&self) -> f32 {
+        self.level
+    }
+
     /// Standard deviation of the query's scores, never zero.
     pub fn spread(&self) -> f32 {
         self.spread
@@ -266,14 +271,21 @@ impl Moments {
         // f64: a million squares lose digits in f32. Lanes: the compiler turns them into vector instructions.
         const LANES: usize = 8;
         let (mut counts, mut sums, mut squares) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-        for values in values.chunks(LANES) {
-            for (((value, count), sum), square) in values.iter().zip(&mut counts).zip(&mut sums).zip(&mut squares) {
-                let (kept, one) = if *value < limit { (f64::from(*value), 1.0) } else { (0.0, 0.0) };
-                *count += one;
-                *sum += kept;
-                *square += kept * kept;
+        let mut add = |values: &[f32; LANES], limit: f32| {
+            for lane in 0..LANES {
+                let (kept, one) = if values[lane] < limit { (f64::from(values[lane]), 1.0) } else { (0.0, 0.0) };
+                counts[lane] += one;
+                sums[lane] += kept;
+                squares[lane] += kept * kept;
             }
+        };
+        let (whole, rest) = values.as_chunks::<LANES>();
+        whole.iter().for_each(|values| add(values, limit));
+        let mut last = [f32::INFINITY; LANES];
+        for (slot, value) in last.iter_mut().zip(rest) {
+            *slot = *value;
         }
+        add(&last, limit);
         Self { count: counts.iter().sum(), sum: sums.iter().sum(), squares: squares.iter().sum() }
     }
 

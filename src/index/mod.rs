@@ -21,7 +21,7 @@ mod status;
 mod vectors;
 
 pub use candidates::{FileRow, Filter};
-pub use catalogue::Catalogue;
+pub use catalogue::{Catalogue, Snapshot};
 pub use detections::{StoredBox, StoredDetections};
 pub use files::{Content, FileOutcome, FileRecord, Row, Triage, Written};
 pub use lock::FolderLock;

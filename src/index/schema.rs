@@ -87,6 +87,20 @@ CREATE TABLE detection (
 ";
 
 const FORMAT_3: &str = "
+-- Number of vectors in a set: counting half a million rows would take longer than searching them.
+CREATE TABLE vector_count (
+    set_id INTEGER PRIMARY KEY REFERENCES vector_set(id) ON DELETE CASCADE,
+    vectors INTEGER NOT NULL
+);
+INSERT INTO vector_count SELECT set_id, COUNT(*) FROM vector GROUP BY set_id;
+CREATE TRIGGER vector_added AFTER INSERT ON vector BEGIN
+    INSERT OR IGNORE INTO vector_count VALUES (new.set_id, 0);
+    UPDATE vector_count SET vectors = vectors + 1 WHERE set_id = new.set_id;
+END;
+CREATE TRIGGER vector_removed AFTER DELETE ON vector BEGIN
+    UPDATE vector_count SET vectors = vectors - 1 WHERE set_id = old.set_id;
+END;
+
 -- Grows with every change to what a search may want to know of files, so that a list of them knows when it is stale. token:
 -- tells the list of another, deleted database apart. Triggers, since no writer can forget them.
 CREATE TABLE file_state (

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::params;
 
 use super::fixed::padded;
-use super::rows::{RowBuffer, Rows, halves_to_floats};
+use super::rows::{Extent, RowBuffer, Rows, halves_to_floats};
 use crate::error::Result;
 use crate::index::cachefile::{CacheFile, Plan, Sink, bytes_of};
 use crate::index::calibration::ImageCalibration;
@@ -24,7 +24,7 @@ const MEANS: usize = 4;
 const SPREADS: usize = 5;
 const CONTENTS: usize = 6;
 const CENTRE: usize = 7;
-const LONGEST: usize = 8;
+const EXTENT: usize = 8;
 
 /// Rows that are encoded at once while the file is written.
 const BLOCK: usize = 2048;
@@ -75,7 +75,10 @@ impl VectorFile {
         let (parts, dim) = (opened.rows(), usize::try_from(dim).ok()?);
         let planes = usize::try_from(rows).ok()?.checked_mul(padded(dim))?;
         let lengths = [parts.steps, parts.residuals, parts.means, parts.spreads].map(<[f32]>::len);
-        let whole = lengths == [parts.len(); 4] && parts.high.len() == planes && parts.low.len() == planes;
+        let whole = lengths == [parts.len(); 4]
+            && opened.file.section::<f32>(EXTENT).len() == 3
+            && parts.high.len() == planes
+            && parts.low.len() == planes;
         (whole && parts.len() as u64 == rows && parts.centre.len() == dim).then_some(opened)
     }
 
@@ -124,7 +127,10 @@ impl VectorFile {
             means: file.section(MEANS),
             spreads: file.section(SPREADS),
             contents: file.section(CONTENTS),
-            longest: file.section(LONGEST).first().copied().unwrap_or_default(),
+            extent: match *file.section(EXTENT) {
+                [longest, residual, spread] => Extent { longest, residual, spread },
+                _ => Extent::default(),
+            },
         }
     }
 }
@@ -153,7 +159,7 @@ fn plan(stamp: Stamp, rows: usize, dim: usize) -> Plan {
         *field = number;
     }
     let (plane, of_row) = (rows.saturating_mul(padded(dim)), rows * 4);
-    let sections = [plane, plane, of_row, of_row, of_row, of_row, rows * 8, dim * 4, 4, 0];
+    let sections = [plane, plane, of_row, of_row, of_row, of_row, rows * 8, dim * 4, 12, 0];
     Plan { magic: MAGIC, fields, sections }
 }
 
@@ -187,7 +193,7 @@ fn fill(
     centre: &[f32],
 ) -> Result<(), FillError> {
     let dim = set.key.dim;
-    let (mut done, mut longest) = (0, 0.0_f32);
+    let (mut done, mut extent) = (0, Extent::default());
     let mut put = |block: &mut RowBuffer| -> Result<(), FillError> {
         block.encode(centre);
         let rows = block.rows(centre);
@@ -199,7 +205,7 @@ fn fill(
             sink.put(section, done * 4, bytes_of(numbers))?;
         }
         sink.put(CONTENTS, done * 8, bytes_of(rows.contents))?;
-        longest = longest.max(rows.longest);
+        extent = extent.with(rows.extent);
         done += rows.len();
         Ok(())
     };
@@ -216,7 +222,7 @@ fn fill(
     }
     put(&mut block)?;
     sink.put(CENTRE, 0, bytes_of(centre))?;
-    sink.put(LONGEST, 0, bytes_of(&[longest]))?;
+    sink.put(EXTENT, 0, bytes_of(&[extent.longest, extent.residual, extent.spread]))?;
     Ok(())
 }
 

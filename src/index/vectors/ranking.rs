@@ -50,7 +50,12 @@ struct Segment<'a> {
     rows: Rows<'a>,
     scores: Vec<f32>,
     margin: Margin,
+    /// No row's margin is wider.
+    widest: f32,
 }
+
+/// Standings that are looked at together.
+const FEW: usize = 16;
 
 /// How far a row's standing can be from what the first pass found, as a function of the row's residual and spread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -106,8 +111,9 @@ fn rank_segments<'a>(parts: &[Part<'a>], segments: impl Iterator<Item = Rows<'a>
     };
     let judges: Vec<Judge<'a>> = parts.iter().enumerate().map(judge).collect();
     let segment = |(first, rows, probes, found): (usize, Rows<'a>, Vec<Probe>, Swept)| {
-        let margin = margin(&judges, &probes, rows.longest);
-        Segment { first, rows, scores: found.scores, margin }
+        let margin = margin(&judges, &probes, rows.extent.longest);
+        let widest = margin.of(rows.extent.residual, rows.extent.spread);
+        Segment { first, rows, scores: found.scores, margin, widest }
     };
     let segments = swept.into_iter().map(segment).collect();
     Ranking { judges, segments }
@@ -166,9 +172,14 @@ impl Ranking<'_> {
         let found = self.each_run(|segment, run| {
             let mut best = Best::new(count);
             segment.each_block(&self.judges, run, |start, standings| {
-                for (row, standing) in standings.iter().enumerate() {
-                    if *standing > best.threshold && among.contains(start + row) {
-                        best.push(*standing, start + row);
+                for (few, standings) in standings.chunks(FEW).enumerate() {
+                    if any_above(standings, best.threshold) {
+                        for (row, standing) in standings.iter().enumerate() {
+                            let row = start + few * FEW + row;
+                            if *standing > best.threshold && among.contains(row) {
+                                best.push(*standing, row);
+                            }
+                        }
                     }
                 }
             });
@@ -187,12 +198,13 @@ impl Ranking<'_> {
         let found = self.each_run(|segment, run| {
             let mut reaching = Vec::new();
             segment.each_block(&self.judges, run, |start, standings| {
-                let block = start - segment.first;
-                let residuals = segment.rows.residuals.get(block..).unwrap_or_default();
-                let spreads = segment.rows.spreads.get(block..).unwrap_or_default();
-                for (row, ((standing, residual), spread)) in standings.iter().zip(residuals).zip(spreads).enumerate() {
-                    if standing + segment.margin.of(*residual, *spread) >= least && among.contains(start + row) {
-                        reaching.push(start + row);
+                for (few, standings) in standings.chunks(FEW).enumerate() {
+                    if any_above(standings, least - segment.widest) {
+                        let near = |(row, standing): (usize, &f32)| {
+                            let row = start + few * FEW + row;
+                            (among.contains(row) && segment.can_reach(row, *standing, least)).then_some(row)
+                        };
+                        reaching.extend(standings.iter().enumerate().filter_map(near));
                     }
                 }
             });
@@ -218,8 +230,9 @@ impl Ranking<'_> {
     /// Computes rows from both planes.
     fn exact(&self, rows: &[usize]) -> Vec<Ranked> {
         let dim = self.segments.first().map_or(0, |segment| segment.rows.centre.len());
+        // A few hundred rows take less time than waking another core.
         rows.par_iter()
-            .with_min_len(64)
+            .with_min_len(512)
             .map_init(|| vec![0.0; dim], |vector, row| self.exact_row(*row, vector))
             .flatten_iter()
             .collect()
@@ -248,7 +261,19 @@ impl Ranking<'_> {
     }
 }
 
+/// Whether any standing may be above a limit; most are not, and all at once are told so by vector instructions.
+fn any_above(standings: &[f32], limit: f32) -> bool {
+    standings.iter().fold(false, |any, standing| any | (*standing >= limit))
+}
+
 impl Segment<'_> {
+    /// Whether a row whose standing is about `standing` may have one of `least` or more.
+    fn can_reach(&self, row: usize, standing: f32, least: f32) -> bool {
+        let own = row - self.first;
+        let row = self.rows.residuals.get(own).zip(self.rows.spreads.get(own));
+        row.is_some_and(|(residual, spread)| standing + self.margin.of(*residual, *spread) >= least)
+    }
+
     /// Calls `visit` with the first row of each block and the standings of its rows.
     fn each_block(&self, judges: &[Judge<'_>], blocks: std::ops::Range<usize>, mut visit: impl FnMut(usize, &[f32])) {
         let (whole, mut standings) = (BLOCK * judges.len(), [0.0; BLOCK]);
@@ -266,15 +291,17 @@ impl Segment<'_> {
     }
 }
 
+/// As [`Ranking::exact_row`] joins parts, but for the last bit.
 fn add_standing(standings: &mut [f32], scores: &[f32], judge: &Judge<'_>) {
-    let usual = judge.usual;
-    if let Some(weight) = judge.weight {
+    let (level, factor) = (judge.usual.level(), judge.weight.unwrap_or(1.0) / judge.usual.spread());
+    if judge.weight.is_some() {
         for (standing, score) in standings.iter_mut().zip(scores) {
-            *standing += weight * usual.standardise(*score);
+            *standing += (score - level) * factor;
         }
     } else {
         for (standing, score) in standings.iter_mut().zip(scores) {
-            *standing -= usual.standardise(*score).max(0.0);
+            let excess = (score - level) * factor;
+            *standing -= if excess > 0.0 { excess } else { 0.0 };
         }
     }
 }

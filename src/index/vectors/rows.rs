@@ -26,8 +26,36 @@ pub(super) struct Rows<'a> {
     pub(super) spreads: &'a [f32],
     /// The pictures.
     pub(super) contents: &'a [i64],
-    /// Greatest length of a row's high part.
+    /// What no row exceeds.
+    pub(super) extent: Extent,
+}
+
+/// Limits of all rows, for bounds that hold for each of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Extent {
+    /// Greatest length of a high part.
     pub(super) longest: f32,
+    /// Greatest length of a low part.
+    pub(super) residual: f32,
+    /// Smallest spread over the null texts.
+    pub(super) spread: f32,
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self { longest: 0.0, residual: 0.0, spread: f32::MAX }
+    }
+}
+
+impl Extent {
+    /// Limits of these rows and others.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            longest: self.longest.max(other.longest),
+            residual: self.residual.max(other.residual),
+            spread: self.spread.min(other.spread),
+        }
+    }
 }
 
 impl Rows<'_> {
@@ -62,7 +90,7 @@ pub(super) struct RowBuffer {
     means: Vec<f32>,
     spreads: Vec<f32>,
     contents: Vec<i64>,
-    longest: f32,
+    extent: Extent,
     /// Little-endian half floats of rows that are not encoded yet. Shape: `[rows, dim]`.
     halves: Vec<u8>,
 }
@@ -101,10 +129,11 @@ impl RowBuffer {
                 },
             )
             .collect();
-        for scale in scales {
+        for (scale, spread) in scales.into_iter().zip(self.spreads.get(first..).unwrap_or_default()) {
             self.steps.push(scale.step);
             self.residuals.push(scale.residual);
-            self.longest = self.longest.max(scale.length);
+            let own = Extent { longest: scale.length, residual: scale.residual, spread: *spread };
+            self.extent = self.extent.with(own);
         }
         self.halves.clear();
     }
@@ -120,7 +149,7 @@ impl RowBuffer {
             means: &self.means,
             spreads: &self.spreads,
             contents: &self.contents,
-            longest: self.longest,
+            extent: self.extent,
         }
     }
 

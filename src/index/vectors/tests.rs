@@ -144,11 +144,13 @@ fn additions_are_seen_at_once_and_removals_too() {
     // Few rows lie beside the file instead of rewriting it; who held the old vectors keeps them.
     assert_eq!(std::fs::metadata(file_of(dir.path(), set.id)).unwrap().modified().unwrap(), stamp_of_file);
     check(&before, 4);
+    assert_eq!(catalogue.find_set(&set.key).unwrap().unwrap().vectors, 6);
     VectorCache::refresh(&catalogue, &set).unwrap();
     check(&VectorCache::default().vectors(&catalogue, &set).unwrap(), 6);
 
     catalogue.connection.execute("DELETE FROM file WHERE path = CAST('/photos/5.png' AS BLOB)", []).unwrap();
     assert_eq!(catalogue.prune().unwrap(), 1);
+    assert_eq!(catalogue.find_set(&set.key).unwrap().unwrap().vectors, 5);
     check(&cache.vectors(&catalogue, &set).unwrap(), 5);
 }
 
