@@ -16,7 +16,7 @@ fn record(number: u32) -> FileRecord {
         width: 100 + picture % 50,
         height: 80,
         format: FORMATS[picture as usize % 3].into(),
-        taken_at: (picture % 4 == 0).then_some(i64::from(picture) * 1000),
+        taken_at: picture.is_multiple_of(4).then_some(i64::from(picture) * 1000),
         look: 0,
     };
     let vector = vec![1.0, picture as f32];

@@ -263,7 +263,7 @@ impl Ranking<'_> {
 
 /// Whether any standing may be above a limit; most are not, and all at once are told so by vector instructions.
 fn any_above(standings: &[f32], limit: f32) -> bool {
-    standings.iter().fold(false, |any, standing| any | (*standing >= limit))
+    standings.iter().filter(|standing| **standing >= limit).count() > 0
 }
 
 impl Segment<'_> {

@@ -44,8 +44,8 @@ fn rows(count: usize, centre: &[f32]) -> RowBuffer {
 }
 
 /// A ranking of two segments whose first pass read the high plane alone, as with large collections.
-fn ranking<'a>(parts: &[Part<'a>], segments: [Rows<'a>; 2]) -> Ranking<'a> {
-    rank_segments(parts, segments.into_iter(), usize::MAX)
+fn ranking<'a>(parts: &[Part<'a>], segments: &[Rows<'a>; 2]) -> Ranking<'a> {
+    rank_segments(parts, segments.iter().copied(), usize::MAX)
 }
 
 /// All rows, computed from both planes and sorted.
@@ -73,7 +73,7 @@ fn the_best_are_those_of_all_rows_whatever_is_asked() {
     let everywhere: RowSet = (0..3070).collect();
     let some: RowSet = (0..3070).filter(|row| row % 97 == 5).collect();
     for parts in &queries {
-        let ranking = ranking(parts, [many.rows(&centre), few.rows(&centre)]);
+        let ranking = ranking(parts, &[many.rows(&centre), few.rows(&centre)]);
         for among in [&everywhere, &some, &RowSet::none(3070)] {
             let all = everything(&ranking, among);
             for count in [0, 1, 7, 50, 400, 5000] {
@@ -92,7 +92,7 @@ fn the_first_pass_stays_within_its_margin_and_few_rows_are_computed_again() {
     let (a, b) = (draws.unit(), draws.unit());
     let parts =
         [Part { vector: &a, role: Role::Text { weight: 1.0 } }, Part { vector: &b, role: Role::Image { weight: 1.0 } }];
-    let ranking = ranking(&parts, [many.rows(&centre), few.rows(&centre)]);
+    let ranking = ranking(&parts, &[many.rows(&centre), few.rows(&centre)]);
     let segment = &ranking.segments[0];
     let blocks = segment.rows.len().div_ceil(BLOCK);
     segment.each_block(&ranking.judges, 0..blocks, |start, standings| {
@@ -118,7 +118,7 @@ fn what_is_usual_is_learnt_from_the_high_plane_as_from_all_numbers() {
     let parts =
         [Part { vector: &a, role: Role::Text { weight: 1.0 } }, Part { vector: &b, role: Role::Image { weight: 1.0 } }];
     let segments = [many.rows(&centre), few.rows(&centre)];
-    let near = ranking(&parts, segments);
+    let near = ranking(&parts, &segments);
     let exact = rank_segments(&parts, segments.into_iter(), 0);
     for part in 0..2 {
         let (near, exact) = (near.usual(part).unwrap(), exact.usual(part).unwrap());
