@@ -466,6 +466,15 @@ pub enum BenchAction {
     },
     /// Time of the object detector on one picture, median over rounds: the network alone.
     Detect,
+    /// Time of a search over random vectors, without the model: exact, through a catalogue and files of its own.
+    Search {
+        /// How many.
+        #[arg(long, default_value_t = 500_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=20_000_000))]
+        vectors: usize,
+        /// Numbers in each.
+        #[arg(long, default_value_t = 512, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=8192))]
+        dim: usize,
+    },
     /// Time to decode, resize and crop the images of a folder.
     Decode {
         /// The folder.

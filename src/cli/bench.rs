@@ -9,6 +9,7 @@ use super::args::{BenchAction, Tower};
 use super::commands::watched;
 use super::{Outcome, render};
 use crate::engine::Engine;
+use crate::engine::search_bench::{SearchBench, TOP, resident_bytes};
 use crate::error::{Error, Result};
 
 /// Timed rounds; one more runs before them to warm caches.
@@ -24,6 +25,7 @@ pub fn run(engine: &Engine, what: &BenchAction, cancel: &AtomicBool) -> Result<O
     match what {
         BenchAction::Encode { tower, batch, baseline } => encode(engine, *tower, *batch, *baseline, cancel),
         BenchAction::Detect => detect(engine, cancel),
+        BenchAction::Search { vectors, dim } => search(engine, *vectors, *dim, cancel),
         BenchAction::Decode { dir } => decode(engine, dir),
     }
 }
@@ -86,6 +88,62 @@ fn decode(engine: &Engine, dir: &str) -> Result<Outcome> {
         render::text(&format!("{ms:.1} ms per image with {threads} threads, {files} files"));
     }
     Ok(Outcome::Done)
+}
+
+fn search(engine: &Engine, vectors: usize, dim: usize, cancel: &AtomicBool) -> Result<Outcome> {
+    /// Timed searches; the 99th percentile of fewer means little.
+    const SEARCHES: usize = 200;
+    let bench = watched(cancel, |watch| SearchBench::build(vectors, dim, &std::env::temp_dir(), watch))?;
+    let first = sorted_ms(5, |number| bench.first_search(number))?;
+    let everything = bench.everything();
+    let whole = sorted_ms(SEARCHES, |number| bench.search(number, &everything))?;
+    let rank = sorted_ms(SEARCHES / 4, |number| bench.rank(number, 1))?;
+    let rank_three = sorted_ms(SEARCHES / 4, |number| bench.rank(number, 3))?;
+    let filtered = |part| {
+        let filter = bench.one_in(part);
+        sorted_ms(SEARCHES / 4, |number| bench.search(number, &filter))
+    };
+    let (half, percent) = (filtered(2)?, filtered(100)?);
+    let at = |sorted: &[f64], share: f64| sorted.get((sorted.len() as f64 * share) as usize).copied();
+    let bytes = bench.file_bytes()?;
+    let answer = json!({
+        "build_s": bench.build_s, "first_ms": at(&first, 0.5), "query_ms_p50": at(&whole, 0.5),
+        "query_ms_p99": at(&whole, 0.99), "recall_at_10": bench.recall(10)?, "recall_at_50": bench.recall(TOP)?,
+        "rank_ms_p50": at(&rank, 0.5), "rank_three_parts_ms_p50": at(&rank_three, 0.5),
+        "half_ms_p50": at(&half, 0.5), "percent_ms_p50": at(&percent, 0.5), "vectors": vectors, "dim": dim,
+        "vector_bytes": vectors * dim * 2, "file_bytes": bytes, "resident_bytes": resident_bytes(),
+        "threads": rayon::current_num_threads(),
+    });
+    if engine.config().json {
+        render::json(&answer);
+    } else {
+        let number = |key: &str| answer.get(key).and_then(serde_json::Value::as_f64).unwrap_or_default();
+        render::text(&format!(
+            "{:.1} ms per search of {vectors} x {dim} (99 %: {:.1}; first {:.0}), recall at 10 {:.4}, at {TOP} {:.4}; \
+             files written in {:.1} s, {:.0} MB",
+            number("query_ms_p50"),
+            number("query_ms_p99"),
+            number("first_ms"),
+            number("recall_at_10"),
+            number("recall_at_50"),
+            number("build_s"),
+            bytes as f64 / 1e6,
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+/// Milliseconds of each round, ascending; one more runs before them.
+fn sorted_ms<T>(rounds: usize, work: impl Fn(usize) -> Result<T>) -> Result<Vec<f64>> {
+    work(0)?;
+    let mut times = Vec::with_capacity(rounds);
+    for number in 0..rounds {
+        let started = Instant::now();
+        work(number)?;
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
 }
 
 fn median_ms<T>(mut work: impl FnMut() -> Result<T>) -> Result<f64> {

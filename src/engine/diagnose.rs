@@ -8,7 +8,7 @@ use super::sight::{Scored, Sight, best, set_of};
 use super::{Engine, Watch, url_image};
 use crate::error::Result;
 use crate::index::calibration::{DEFAULT_MIN_RELEVANCE, QueryCalibration, dot, relevance};
-use crate::index::{Catalogue, SetInfo, Standing};
+use crate::index::{Catalogue, Part, Role, SetInfo, Standing};
 use crate::knowledge::general;
 use crate::knowledge::topics::Topic;
 
@@ -162,22 +162,18 @@ impl Engine {
         let texts: Vec<String> =
             std::iter::once(query.to_owned()).chain(shorter.iter().map(|form| form.text.clone())).collect();
         let scored = sight.score(&texts)?;
-        let collection = match set {
-            Some(set) => {
-                let vectors = self.vectors.vectors(catalogue, set)?;
-                let queries: Vec<Vec<f32>> = scored.iter().map(|scored| scored.vector.clone()).collect();
-                let normalise = |(row, cosine): (usize, &f32)| vectors.calibration(row).map(|c| c.normalise(*cosine));
-                vectors
-                    .scores(&queries)
-                    .iter()
-                    .map(|all| all.iter().enumerate().filter_map(normalise).collect())
-                    .collect()
-            }
-            None => scored.iter().map(|scored| vec![scored.sigma]).collect::<Vec<Vec<f32>>>(),
-        };
         let left_out = std::iter::once(String::new()).chain(shorter.into_iter().map(|form| form.without));
-        let judged = scored.into_iter().zip(collection).zip(left_out).map(|((scored, all), without)| {
-            let relevance = relevance(QueryCalibration::for_text(&all).standardise(scored.sigma));
+        let vectors = set.map(|set| self.vectors.vectors(catalogue, set)).transpose()?;
+        let parts: Vec<Part<'_>> =
+            scored.iter().map(|one| Part { vector: &one.vector, role: Role::Text { weight: 1.0 } }).collect();
+        let ranking = vectors.as_ref().map(|vectors| vectors.rank(&parts));
+        let usual = |(index, one): (usize, &Scored)| {
+            let usual = ranking.as_ref().and_then(|ranking| ranking.usual(index));
+            usual.unwrap_or_else(|| QueryCalibration::for_text(&[one.sigma]))
+        };
+        let usual: Vec<QueryCalibration> = scored.iter().enumerate().map(usual).collect();
+        let judged = scored.into_iter().zip(usual).zip(left_out).map(|((scored, usual), without)| {
+            let relevance = relevance(usual.standardise(scored.sigma));
             Judged { scored, without, relevance }
         });
         Ok(judged.collect())

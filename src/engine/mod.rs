@@ -17,6 +17,7 @@ pub mod looks;
 pub mod model_card;
 pub mod scenes;
 pub mod search;
+pub mod search_bench;
 pub mod sheet;
 pub mod sight;
 pub mod skill;

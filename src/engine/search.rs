@@ -10,8 +10,8 @@ use image::RgbImage;
 
 use super::embedder::ImageTextEmbedder;
 use crate::error::{Error, Result};
-use crate::index::calibration::{DEFAULT_MIN_RELEVANCE, QueryCalibration, dot, relevance, same_picture};
-use crate::index::{Catalogue, FileRow, Filter, SetInfo, VectorCache, Vectors};
+use crate::index::calibration::{DEFAULT_MIN_RELEVANCE, dot, relevance, same_picture};
+use crate::index::{Catalogue, FileRow, Filter, Part, Ranked, Role, SetInfo, VectorCache, Vectors};
 pub use duplicates::{DuplicateGroup, duplicate_groups};
 
 /// What is looked for, as vectors. Shapes: each `[dim]`, unit length.
@@ -107,35 +107,54 @@ pub fn search(
     request: &SearchRequest,
 ) -> Result<SearchOutcome> {
     check(&request.query, set)?;
-    let vectors = cache.vectors(catalogue, set)?;
-    let reach = catalogue.reach(&request.filter)?;
-    let rows_of = |contents: &[i64]| contents.iter().filter_map(|content| vectors.row_of(*content)).collect::<Vec<_>>();
-    let indexed = rows_of(&reach.pictures).len() as u64;
-    if indexed == 0 {
+    let view = cache.view(catalogue, set)?;
+    let reach = view.reach(&request.filter);
+    if reach.indexed == 0 {
         let under = match request.filter.under.as_slice() {
             [folder] => Some(folder.clone()),
             _ => None,
         };
         return Err(Error::NothingIndexed { under });
     }
-    let min_relevance = request.min_relevance.unwrap_or(DEFAULT_MIN_RELEVANCE);
-    let mut outcome = SearchOutcome {
-        min_relevance,
-        indexed,
-        skipped: reach.refused + reach.pictures.len() as u64 - indexed,
-        ..SearchOutcome::default()
+    let mut hits = Hits {
+        catalogue,
+        vectors: view.vectors(),
+        request,
+        pictures: Vec::new(),
+        behind: 0,
+        outcome: SearchOutcome {
+            min_relevance: request.min_relevance.unwrap_or(DEFAULT_MIN_RELEVANCE),
+            indexed: reach.indexed,
+            skipped: reach.skipped,
+            considered: reach.rows.len() as u64,
+            ..SearchOutcome::default()
+        },
     };
-    let mut order = rows_of(&reach.contents);
-    order.sort_unstable();
-    order.dedup();
-    outcome.considered = order.len() as u64;
-    let scored = score(&vectors, &request.query);
-    let key = |row: &usize| scored.get(*row).copied().unwrap_or_default();
-    // The picture's id makes the order total before paths are known.
-    order.sort_unstable_by(|a, b| key(b).compare(key(a)).then_with(|| vectors.content(*a).cmp(&vectors.content(*b))));
-    outcome.best_relevance = order.first().map(|row| relevance(key(row).standardised));
-    collect(catalogue, &vectors, request, &order, &scored, &mut outcome)?;
-    Ok(outcome)
+    let ranking = view.vectors().rank(&parts(&request.query));
+    let _snapshot = catalogue.snapshot()?;
+    // Mostly enough: files that vanished and copies need more.
+    let mut wanted = request.top_k + if request.group_duplicates { 2 * LOOK_BEHIND } else { LOOK_BEHIND };
+    let mut seen = 0;
+    loop {
+        let best = ranking.best(&reach.rows, wanted);
+        if seen == 0 {
+            hits.outcome.best_relevance = best.first().map(|first| relevance(first.standardised));
+        }
+        let enough = hits.take(best.get(seen..).unwrap_or_default())?;
+        if enough || best.len() < wanted {
+            return Ok(hits.finish());
+        }
+        seen = best.len();
+        wanted = wanted.saturating_mul(4);
+    }
+}
+
+/// A query's parts, in the order of their weights.
+fn parts(query: &Query) -> Vec<Part<'_>> {
+    let texts = query.texts.iter().map(|(vector, weight)| Part { vector, role: Role::Text { weight: *weight } });
+    let images = query.images.iter().map(|(vector, weight)| Part { vector, role: Role::Image { weight: *weight } });
+    let minus = query.minus.iter().map(|vector| Part { vector, role: Role::Minus });
+    texts.chain(images).chain(minus).collect()
 }
 
 fn check(query: &Query, set: &SetInfo) -> Result<()> {
@@ -161,121 +180,75 @@ fn check(query: &Query, set: &SetInfo) -> Result<()> {
     Ok(())
 }
 
-/// A row's standing.
-#[derive(Debug, Clone, Copy, Default)]
-struct Scored {
-    standardised: f32,
-    cosine: f32,
-}
-
-impl Scored {
-    fn compare(self, other: Self) -> std::cmp::Ordering {
-        self.standardised.total_cmp(&other.standardised).then(self.cosine.total_cmp(&other.cosine))
-    }
-}
-
-/// Scores every row. Texts, images and exclusions have cosines on different scales (an image is closer to any other image
-/// than to any text), so each part is standardised by itself before they are joined.
-fn score(vectors: &Vectors, query: &Query) -> Vec<Scored> {
-    let parts: Vec<Vec<f32>> =
-        query.texts.iter().chain(&query.images).map(|(vector, _)| vector).chain(&query.minus).cloned().collect();
-    let cosines = vectors.scores(&parts);
-    let weights = query.texts.iter().chain(&query.images).map(|(_, weight)| *weight);
-    let total: f32 = weights.clone().sum();
-    let mut scored = vec![Scored::default(); vectors.len()];
-    for (part, cosines) in cosines.iter().enumerate() {
-        let is_image = (query.texts.len()..query.texts.len() + query.images.len()).contains(&part);
-        let standardised = if is_image { standardise_image(cosines) } else { standardise_text(vectors, cosines) };
-        let weight = weights.clone().nth(part).map(|weight| weight / total);
-        for ((row, value), cosine) in scored.iter_mut().zip(standardised).zip(cosines) {
-            match weight {
-                Some(weight) => {
-                    row.standardised += weight * value;
-                    row.cosine += weight * cosine;
-                }
-                // Only what an image has of the excluded thing counts against it; to lack it more than others is no merit.
-                None => row.standardised -= value.max(0.0),
-            }
-        }
-    }
-    scored
-}
-
-fn standardise_text(vectors: &Vectors, cosines: &[f32]) -> Vec<f32> {
-    let normalise =
-        |(row, cosine): (usize, &f32)| vectors.calibration(row).map_or(0.0, |image| image.normalise(*cosine));
-    let normalised: Vec<f32> = cosines.iter().enumerate().map(normalise).collect();
-    let query = QueryCalibration::for_text(&normalised);
-    normalised.into_iter().map(|score| query.standardise(score)).collect()
-}
-
-fn standardise_image(cosines: &[f32]) -> Vec<f32> {
-    let query = QueryCalibration::for_image(cosines);
-    cosines.iter().map(|cosine| query.standardise(*cosine)).collect()
-}
+/// Copies of a hit stand right behind it; further than this behind the last hit nobody looks for them.
+const LOOK_BEHIND: usize = 50;
 
 /// Turns the best rows into hits, as many as were asked for.
-fn collect(
-    catalogue: &Catalogue,
-    vectors: &Vectors,
-    request: &SearchRequest,
-    order: &[usize],
-    scored: &[Scored],
-    outcome: &mut SearchOutcome,
-) -> Result<()> {
-    // Copies of a hit stand right behind it; further than this behind the last hit nobody looks for them.
-    const LOOK_BEHIND: usize = 50;
-    let mut pictures: Vec<(Vec<f32>, u64)> = Vec::new();
-    let mut behind = 0;
-    for row in order {
-        let Some(standing) = scored.get(*row) else { continue };
-        let relevance = relevance(standing.standardised);
-        let full = outcome.hits.len() >= request.top_k;
-        if relevance < outcome.min_relevance || (full && (!request.group_duplicates || behind >= LOOK_BEHIND)) {
-            break;
+struct Hits<'a> {
+    catalogue: &'a Catalogue,
+    vectors: &'a Vectors,
+    request: &'a SearchRequest,
+    /// Vector and look of each hit's picture, where copies are looked for.
+    pictures: Vec<(Vec<f32>, u64)>,
+    /// Rows that were looked at behind the last hit.
+    behind: usize,
+    outcome: SearchOutcome,
+}
+
+impl Hits<'_> {
+    /// Takes the next best rows; whether no more are needed.
+    fn take(&mut self, rows: &[Ranked]) -> Result<bool> {
+        for row in rows {
+            let full = self.outcome.hits.len() >= self.request.top_k;
+            let done = full && (!self.request.group_duplicates || self.behind >= LOOK_BEHIND);
+            if done || relevance(row.standardised) < self.outcome.min_relevance {
+                return Ok(true);
+            }
+            self.behind += usize::from(full);
+            self.take_row(row, full)?;
         }
-        behind += usize::from(full);
-        let (Some(content), Some(vector)) = (vectors.content(*row), vectors.vector(*row)) else { continue };
-        let known = catalogue.files_of(content)?;
-        let Some(look) = known.first().map(|file| file.look) else { continue };
-        let twin = pictures
-            .iter()
-            .position(|(other, other_look)| same_picture(dot(other, &vector), *other_look, look))
-            .filter(|_| request.group_duplicates);
-        if twin.is_none() && full {
-            continue;
-        }
-        let files = present_files(known, &request.filter, &mut outcome.vanished);
-        if let Some(hit) = twin.and_then(|twin| outcome.hits.get_mut(twin)) {
-            hit.duplicates.extend(files.into_iter().map(|(file, _)| file.path));
-            continue;
-        }
-        let mut files = files.into_iter();
-        if request.group_duplicates {
-            let Some((file, changed)) = files.next() else { continue };
-            let duplicates = files.map(|(file, _)| file.path).collect();
-            outcome.hits.push(Hit { file, score: standing.cosine, relevance, duplicates, changed });
-            pictures.push((vector, look));
-        } else {
-            outcome.hits.extend(files.map(|(file, changed)| Hit {
-                file,
-                score: standing.cosine,
-                relevance,
-                duplicates: Vec::new(),
-                changed,
-            }));
-        }
+        Ok(false)
     }
-    // Pictures of the same standing: by path.
-    let order = |a: &Hit, b: &Hit| {
-        b.relevance
-            .total_cmp(&a.relevance)
-            .then(b.score.total_cmp(&a.score))
-            .then_with(|| a.file.path.cmp(&b.file.path))
-    };
-    outcome.hits.sort_by(order);
-    outcome.hits.truncate(request.top_k);
-    Ok(())
+
+    fn take_row(&mut self, row: &Ranked, full: bool) -> Result<()> {
+        let known = self.catalogue.files_of(row.content)?;
+        let Some(look) = known.first().map(|file| file.look) else { return Ok(()) };
+        let (score, relevance) = (row.cosine, relevance(row.standardised));
+        if !self.request.group_duplicates {
+            let files = present_files(known, &self.request.filter, &mut self.outcome.vanished).into_iter();
+            let hit = |(file, changed)| Hit { file, score, relevance, duplicates: Vec::new(), changed };
+            self.outcome.hits.extend(files.map(hit));
+            return Ok(());
+        }
+        let Some(vector) = self.vectors.vector(row.row) else { return Ok(()) };
+        let same = |(other, other_look): &(Vec<f32>, u64)| same_picture(dot(other, &vector), *other_look, look);
+        let twin = self.pictures.iter().position(same);
+        if twin.is_none() && full {
+            return Ok(());
+        }
+        let mut files = present_files(known, &self.request.filter, &mut self.outcome.vanished).into_iter();
+        if let Some(hit) = twin.and_then(|twin| self.outcome.hits.get_mut(twin)) {
+            hit.duplicates.extend(files.map(|(file, _)| file.path));
+        } else if let Some((file, changed)) = files.next() {
+            let duplicates = files.map(|(file, _)| file.path).collect();
+            self.outcome.hits.push(Hit { file, score, relevance, duplicates, changed });
+            self.pictures.push((vector, look));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> SearchOutcome {
+        // Pictures of the same standing: by path.
+        let order = |a: &Hit, b: &Hit| {
+            b.relevance
+                .total_cmp(&a.relevance)
+                .then(b.score.total_cmp(&a.score))
+                .then_with(|| a.file.path.cmp(&b.file.path))
+        };
+        self.outcome.hits.sort_by(order);
+        self.outcome.hits.truncate(self.request.top_k);
+        self.outcome
+    }
 }
 
 /// The files of a picture that pass the filter and are there, each with whether it was changed; counts the others.

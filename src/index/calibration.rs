@@ -129,12 +129,16 @@ impl QueryCalibration {
     /// For a text query, from its image-normalised scores ([`ImageCalibration::normalise`]) over the whole collection,
     /// which may be empty.
     pub fn for_text(normalised: &[f32]) -> Self {
-        let count = normalised.len() as f32;
+        Self::for_text_moments(Moments::of(normalised))
+    }
+
+    /// As [`QueryCalibration::for_text`].
+    pub fn for_text_moments(normalised: Moments) -> Self {
+        let count = normalised.count as f32;
         let weight = count / (count + PRIOR_PHOTOS);
-        let (mean, spread) = mean_and_spread(normalised);
-        let level = LEVEL_LIMIT * (LEVEL_SHARE * weight * mean / LEVEL_LIMIT).tanh();
+        let level = LEVEL_LIMIT * (LEVEL_SHARE * weight * normalised.mean() / LEVEL_LIMIT).tanh();
         let exponent = SPREAD_SHARE * weight;
-        let spread = PRIOR_SPREAD.powf(1.0 - exponent) * spread.clamp(0.3, 3.0).powf(exponent);
+        let spread = PRIOR_SPREAD.powf(1.0 - exponent) * normalised.spread().clamp(0.3, 3.0).powf(exponent);
         Self { level, spread }
     }
 
@@ -143,11 +147,24 @@ impl QueryCalibration {
     /// Different photos have cosines around 0.47, copies of one at least 0.998 (`OpenAI` ViT-B/32). The level is learnt from
     /// the collection, the spread follows from it, so that models which press all photos together get the same scale.
     pub fn for_image(cosines: &[f32]) -> Self {
-        let others: Vec<f32> = cosines.iter().copied().filter(|cosine| *cosine < NEAR_DUPLICATE_COSINE).collect();
-        let count = others.len() as f32;
-        let (mean, _) = mean_and_spread(&others);
-        let level = (count * mean + PRIOR_IMAGES * PRIOR_IMAGE_COSINE) / (count + PRIOR_IMAGES);
+        Self::for_image_moments(Moments::below(cosines, NEAR_DUPLICATE_COSINE))
+    }
+
+    /// As [`QueryCalibration::for_image`], from the cosines below [`NEAR_DUPLICATE_COSINE`].
+    pub fn for_image_moments(others: Moments) -> Self {
+        let count = others.count as f32;
+        let level = (count * others.mean() + PRIOR_IMAGES * PRIOR_IMAGE_COSINE) / (count + PRIOR_IMAGES);
         Self { level, spread: (PRIOR_IMAGE_SPREAD * (1.0 - level)).max(LEAST_SPREAD) }
+    }
+
+    /// The score of an image that the query does not speak of.
+    pub fn level(&self) -> f32 {
+        self.level
+    }
+
+    /// Standard deviation of the query's scores, never zero.
+    pub fn spread(&self) -> f32 {
+        self.spread
     }
 
     /// A score in units of the query's spread; 0 is an image that the query does not speak of.
@@ -231,14 +248,67 @@ fn sigmoid(x: f32) -> f32 {
 
 /// Mean and population standard deviation; zeros for nothing.
 fn mean_and_spread(values: &[f32]) -> (f32, f32) {
-    if values.is_empty() {
-        return (0.0, 0.0);
+    let moments = Moments::of(values);
+    (moments.mean(), moments.spread())
+}
+
+/// Number, sum and sum of squares of some scores: what their mean and spread are made of, piece by piece.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Moments {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Of all values.
+    pub fn of(values: &[f32]) -> Self {
+        Self::below(values, f32::INFINITY)
     }
-    // f64: a million squared differences lose digits in f32.
-    let count = values.len() as f64;
-    let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
-    let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / count;
-    (mean as f32, variance.sqrt() as f32)
+
+    /// Of the values below a limit.
+    pub fn below(values: &[f32], limit: f32) -> Self {
+        // f64: a million squares lose digits in f32. Lanes: the compiler turns them into vector instructions.
+        const LANES: usize = 8;
+        let (mut counts, mut sums, mut squares) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        let mut add = |values: &[f32; LANES], limit: f32| {
+            for lane in 0..LANES {
+                let (kept, one) = if values[lane] < limit { (f64::from(values[lane]), 1.0) } else { (0.0, 0.0) };
+                counts[lane] += one;
+                sums[lane] += kept;
+                squares[lane] += kept * kept;
+            }
+        };
+        let (whole, rest) = values.as_chunks::<LANES>();
+        for values in whole {
+            add(values, limit);
+        }
+        let mut last = [f32::INFINITY; LANES];
+        for (slot, value) in last.iter_mut().zip(rest) {
+            *slot = *value;
+        }
+        add(&last, limit);
+        Self { count: counts.iter().sum(), sum: sums.iter().sum(), squares: squares.iter().sum() }
+    }
+
+    fn mean(&self) -> f32 {
+        (self.sum / self.count.max(1.0)) as f32
+    }
+
+    fn spread(&self) -> f32 {
+        let count = self.count.max(1.0);
+        (self.squares / count - (self.sum / count).powi(2)).max(0.0).sqrt() as f32
+    }
+}
+
+impl std::iter::Sum for Moments {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            count: a.count + b.count,
+            sum: a.sum + b.sum,
+            squares: a.squares + b.squares,
+        })
+    }
 }
 
 /// Inner product; of unit vectors, their cosine. Shapes: `[dim]`, `[dim]`.
@@ -257,103 +327,4 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn image(mean: f32, spread: f32) -> ImageCalibration {
-        ImageCalibration { mean, spread }
-    }
-
-    #[test]
-    fn null_texts_are_many_distinct_lines() {
-        let texts = null_texts();
-        let distinct: std::collections::HashSet<_> = texts.iter().collect();
-        assert!((400..=800).contains(&texts.len()), "{}", texts.len());
-        assert_eq!(distinct.len(), texts.len());
-        assert!(texts.iter().all(|t| t.trim() == t && t.len() < 60));
-        assert_ne!(null_fingerprint(&texts), null_fingerprint(&texts[1..]));
-    }
-
-    #[test]
-    fn measure_gives_mean_and_spread_and_never_zero() {
-        let nulls = vec![vec![1.0, 0.0], vec![0.0, 1.0]];
-        let got = ImageCalibration::measure(&[1.0, 0.0], &nulls);
-        assert!((got.mean - 0.5).abs() < 1e-6 && (got.spread - 0.5).abs() < 1e-6);
-        let flat = ImageCalibration::measure(&[1.0, 0.0], &[vec![1.0, 0.0]]);
-        assert!(flat.spread > 0.0 && flat.normalise(1.0).abs() < 1e-6);
-        assert!(ImageCalibration::measure(&[1.0], &[]).normalise(0.2).is_finite());
-    }
-
-    #[test]
-    fn equal_null_vectors_count_once() {
-        let kept = distinct_nulls(vec![vec![1.0, 0.0], vec![1.0, 0.0], vec![0.0, 1.0]]);
-        assert_eq!(kept, vec![vec![1.0, 0.0], vec![0.0, 1.0]]);
-    }
-
-    #[test]
-    fn relevance_keeps_the_order_and_stays_in_range() {
-        for scores in [vec![], vec![4.0], vec![0.0; 3], vec![5.0; 1000], (0..40).map(|i| i as f32 / 10.0).collect()] {
-            let query = QueryCalibration::for_text(&scores);
-            let got: Vec<f32> = (-50..50).map(|x| relevance(query.standardise(x as f32 / 5.0))).collect();
-            assert!(got.windows(2).all(|w| w[0] <= w[1]), "{scores:?}");
-            assert!(got.iter().all(|r| (0.0..=1.0).contains(r)));
-        }
-    }
-
-    #[test]
-    fn a_single_image_is_judged_by_the_prior() {
-        let judge = |score: f32| relevance(QueryCalibration::for_text(&[score]).standardise(score));
-        assert!(judge(4.0) > 0.8, "{}", judge(4.0));
-        assert!(judge(0.0) < 0.05, "{}", judge(0.0));
-    }
-
-    #[test]
-    fn a_collection_of_nothing_but_matches_keeps_them() {
-        for count in [2, 9, 100, 10_000] {
-            let query = QueryCalibration::for_text(&vec![4.0; count]);
-            let got = relevance(query.standardise(4.0));
-            assert!(got > 2.0 * DEFAULT_MIN_RELEVANCE, "{count} images: {got}");
-        }
-    }
-
-    #[test]
-    fn image_queries_know_copies_from_strangers() {
-        // A copy, then strangers as ViT-B/32 sees them, then as a model that presses all photos together does.
-        for (level, count) in [(0.47, 0), (0.47, 200), (0.8, 200)] {
-            let mut cosines = vec![level; count];
-            cosines.push(0.999);
-            let query = QueryCalibration::for_image(&cosines);
-            assert!(relevance(query.standardise(0.999)) > 0.9);
-            if count > 0 {
-                assert!(relevance(query.standardise(level)) < 0.1);
-            }
-        }
-    }
-
-    #[test]
-    fn classify_softmax_sums_to_one_and_names_the_first_of_equals() {
-        let got = classify(&[0.2, 0.3, 0.3], LabelScoring::Softmax { scale: 100.0 }, Some(&image(0.2, 0.02)));
-        assert!((got.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-        assert_eq!(got.best, Some(1));
-        assert!(got.none_of_these.is_some_and(|p| p < 0.05));
-        let none = classify(&[0.2, 0.21], LabelScoring::Softmax { scale: 100.0 }, Some(&image(0.2, 0.02)));
-        assert!(none.none_of_these.is_some_and(|p| p > 0.5));
-        assert_eq!(classify(&[], LabelScoring::Softmax { scale: 100.0 }, None).best, None);
-    }
-
-    #[test]
-    fn sigmoid_judges_each_label_alone() {
-        let got = classify(&[0.1, 0.15], LabelScoring::Sigmoid { scale: 100.0, bias: -10.0 }, None);
-        assert!((got.probabilities[0] - 0.5).abs() < 1e-5 && got.probabilities[1] > 0.99);
-        assert_eq!(got.none_of_these, None);
-    }
-
-    #[test]
-    fn dot_handles_every_length() {
-        for len in 0..70 {
-            let a: Vec<f32> = (0..len).map(|i| i as f32).collect();
-            let expected: f32 = a.iter().map(|x| x * x).sum();
-            assert!((dot(&a, &a) - expected).abs() <= expected * 1e-6, "{len}");
-        }
-    }
-}
+mod tests;

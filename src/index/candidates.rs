@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::params;
-
 use super::catalogue::Catalogue;
 use super::paths::{from_bytes, range_under};
 use crate::error::Result;
@@ -57,23 +55,50 @@ pub struct FileRow {
 impl FileRow {
     /// When it was taken, else modified; seconds since 1970.
     pub fn date(&self) -> i64 {
-        self.taken_at.unwrap_or(self.mtime_ns.div_euclid(1_000_000_000))
+        date(self.taken_at, self.mtime_ns)
     }
+}
+
+/// When a file was taken, else modified; seconds since 1970.
+pub(super) fn date(taken_at: Option<i64>, mtime_ns: i64) -> i64 {
+    taken_at.unwrap_or(mtime_ns.div_euclid(1_000_000_000))
+}
+
+/// What a filter looks at, apart from the path and the format.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// Bytes.
+    pub(super) size: u64,
+    /// See [`FileRow::date`].
+    pub(super) date: i64,
+    /// Pixels across.
+    pub(super) width: u32,
+    /// Pixels down.
+    pub(super) height: u32,
 }
 
 impl Filter {
     /// Whether a file passes.
     pub fn admits(&self, file: &FileRow) -> bool {
+        let facts = Facts { size: file.size, date: file.date(), width: file.width, height: file.height };
+        self.is_under(&file.path) && self.admits_facts(&facts) && self.admits_format(&file.format)
+    }
+
+    /// Whether a file passes, but for its place and its format.
+    pub(super) fn admits_facts(&self, file: &Facts) -> bool {
         let within = |value: u64, least: Option<u64>, most: Option<u64>| {
             least.is_none_or(|least| value >= least) && most.is_none_or(|most| value <= most)
         };
-        self.is_under(&file.path)
-            && within(u64::from(file.width), self.min_width.map(u64::from), self.max_width.map(u64::from))
+        within(u64::from(file.width), self.min_width.map(u64::from), self.max_width.map(u64::from))
             && within(u64::from(file.height), self.min_height.map(u64::from), self.max_height.map(u64::from))
             && within(file.size, self.min_bytes, self.max_bytes)
-            && self.from.is_none_or(|from| file.date() >= from)
-            && self.until.is_none_or(|until| file.date() < until)
-            && (self.formats.is_empty() || self.formats.contains(&file.format))
+            && self.from.is_none_or(|from| file.date >= from)
+            && self.until.is_none_or(|until| file.date < until)
+    }
+
+    /// Whether files of a format pass.
+    pub(super) fn admits_format(&self, format: &str) -> bool {
+        self.formats.is_empty() || self.formats.iter().any(|admitted| admitted == format)
     }
 
     fn is_under(&self, path: &Path) -> bool {
@@ -81,12 +106,12 @@ impl Filter {
     }
 
     /// Whether it looks at more than the place.
-    fn looks_at_files(&self) -> bool {
+    pub(super) fn looks_at_files(&self) -> bool {
         *self != Self { under: self.under.clone(), ..Self::default() }
     }
 
     /// The ranges of stored paths, without the folders that lie in others of the list.
-    fn ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub(super) fn ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         if self.under.is_empty() {
             return vec![(Vec::new(), vec![0xff; 8])];
         }
@@ -98,53 +123,9 @@ impl Filter {
     }
 }
 
-/// The pictures in reach of a search.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reach {
-    /// Pictures of which a file passes the filter, each as often as it does.
-    pub contents: Vec<i64>,
-    /// Files in the filter's folders that show a picture, whatever its other limits say.
-    pub pictures: Vec<i64>,
-    /// Files in the filter's folders that are no readable image.
-    pub refused: u64,
-}
-
 const FILE_COLUMNS: &str = "path, size, mtime_ns, width, height, format, taken_at, look";
 
 impl Catalogue {
-    /// The pictures in reach of a search.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub fn reach(&self, filter: &Filter) -> Result<Reach> {
-        let failed = self.failed();
-        let mut reach = Reach::default();
-        let all = !filter.looks_at_files();
-        for (from, to) in filter.ranges() {
-            let sql = if all {
-                "SELECT content_id FROM file WHERE path >= ?1 AND path < ?2".to_owned()
-            } else {
-                format!(
-                    "SELECT content_id, {FILE_COLUMNS} FROM file LEFT JOIN content ON content.id = content_id
-                     WHERE path >= ?1 AND path < ?2"
-                )
-            };
-            let mut statement = self.connection.prepare_cached(&sql).map_err(&failed)?;
-            let mut rows = statement.query(params![from, to]).map_err(&failed)?;
-            while let Some(row) = rows.next().map_err(&failed)? {
-                let Some(content) = row.get(0).map_err(&failed)? else {
-                    reach.refused += 1;
-                    continue;
-                };
-                reach.pictures.push(content);
-                if all || filter.admits(&read_file(row, 1).map_err(&failed)?) {
-                    reach.contents.push(content);
-                }
-            }
-        }
-        Ok(reach)
-    }
-
     /// The files that show a picture, in the order of their paths.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::schema::MIGRATIONS;
 use crate::error::{Error, Result};
@@ -16,6 +16,11 @@ pub struct Catalogue {
     data_dir: PathBuf,
     file: PathBuf,
 }
+
+/// Holds one state of the database for reading; see [`Catalogue::snapshot`].
+#[derive(Debug)]
+#[must_use]
+pub struct Snapshot<'a>(#[expect(dead_code, reason = "ends the transaction when it goes")] Transaction<'a>);
 
 /// How long a writer waits for another one; a batch takes milliseconds, a removal of a large set a few seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -38,6 +43,14 @@ impl Catalogue {
     /// The database cannot be opened.
     pub fn reader(&self) -> Result<Self> {
         Self::connect(&self.data_dir)
+    }
+
+    /// Lets all reads until the guard goes see one state of the database, and spares each of them the locks.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn snapshot(&self) -> Result<Snapshot<'_>> {
+        self.connection.unchecked_transaction().map(Snapshot).map_err(self.failed())
     }
 
     /// The folder that holds the index.
@@ -137,7 +150,7 @@ mod tests {
         Catalogue::open(dir.path()).unwrap();
         first.connection.pragma_update(None, "user_version", 99).unwrap();
         let error = Catalogue::open(dir.path()).unwrap_err();
-        assert!(matches!(error, Error::CatalogueTooNew { found: 99, known: 2, .. }), "{error}");
+        assert!(matches!(error, Error::CatalogueTooNew { found: 99, known: 3, .. }), "{error}");
         assert!(error.hint().is_some());
     }
 
@@ -147,10 +160,18 @@ mod tests {
         let old = Connection::open(dir.path().join("catalogue.sqlite")).unwrap();
         old.execute_batch(MIGRATIONS[0]).unwrap();
         old.execute("INSERT INTO folder (path) VALUES (x'61')", []).unwrap();
+        old.execute_batch(
+            "INSERT INTO content (hash, width, height, format, look) VALUES (x'01', 1, 1, 'png', 0);
+             INSERT INTO vector_set (model, revision, precision, dim, preprocessing, created_at)
+             VALUES ('m', 'r', 'f32', 1, 'p', 0);
+             INSERT INTO vector (set_id, content_id, mean, spread, vector) VALUES (1, 1, 0, 1, x'003c');",
+        )
+        .unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
         drop(old);
         let catalogue = Catalogue::open(dir.path()).unwrap();
         assert_eq!(catalogue.folders().unwrap().len(), 1);
+        assert_eq!(catalogue.sets().unwrap()[0].vectors, 1);
         assert_eq!(catalogue.stored_detections(&[0; 32], "any").unwrap(), None);
     }
 

@@ -1,7 +1,7 @@
 //! The database's tables. Frozen once released: a change is a new migration at the end.
 
 /// One script per format; format `n` is what the first `n` scripts make.
-pub(super) const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2];
+pub(super) const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3];
 
 const FORMAT_1: &str = "
 -- Folders that were asked for, with what the last complete or interrupted run found.
@@ -84,4 +84,45 @@ CREATE TABLE detection (
     boxes BLOB NOT NULL,
     PRIMARY KEY (hash, detector)
 ) WITHOUT ROWID;
+";
+
+const FORMAT_3: &str = "
+-- Number of vectors in a set: counting half a million rows would take longer than searching them.
+CREATE TABLE vector_count (
+    set_id INTEGER PRIMARY KEY REFERENCES vector_set(id) ON DELETE CASCADE,
+    vectors INTEGER NOT NULL
+);
+INSERT INTO vector_count SELECT set_id, COUNT(*) FROM vector GROUP BY set_id;
+CREATE TRIGGER vector_added AFTER INSERT ON vector BEGIN
+    INSERT OR IGNORE INTO vector_count VALUES (new.set_id, 0);
+    UPDATE vector_count SET vectors = vectors + 1 WHERE set_id = new.set_id;
+END;
+CREATE TRIGGER vector_removed AFTER DELETE ON vector BEGIN
+    UPDATE vector_count SET vectors = vectors - 1 WHERE set_id = old.set_id;
+END;
+
+-- Grows with every change to what a search may want to know of files, so that a list of them knows when it is stale. token:
+-- tells the list of another, deleted database apart. Triggers, since no writer can forget them.
+CREATE TABLE file_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    token INTEGER NOT NULL DEFAULT (random()),
+    changes INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO file_state (id) VALUES (1);
+CREATE TRIGGER file_added AFTER INSERT ON file BEGIN
+    UPDATE file_state SET changes = changes + 1;
+END;
+CREATE TRIGGER file_removed AFTER DELETE ON file BEGIN
+    UPDATE file_state SET changes = changes + 1;
+END;
+CREATE TRIGGER file_changed AFTER UPDATE ON file
+    WHEN (old.path, old.size, old.mtime_ns, old.content_id) IS NOT (new.path, new.size, new.mtime_ns, new.content_id)
+BEGIN
+    UPDATE file_state SET changes = changes + 1;
+END;
+CREATE TRIGGER content_changed AFTER UPDATE ON content
+    WHEN (old.width, old.height, old.format, old.taken_at) IS NOT (new.width, new.height, new.format, new.taken_at)
+BEGIN
+    UPDATE file_state SET changes = changes + 1;
+END;
 ";

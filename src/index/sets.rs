@@ -39,7 +39,7 @@ pub struct SetInfo {
 }
 
 const SET_COLUMNS: &str = "id, model, revision, precision, dim, preprocessing, epoch, created_at,
-    (SELECT COUNT(*) FROM vector WHERE set_id = vector_set.id)";
+    (SELECT vectors FROM vector_count WHERE set_id = vector_set.id)";
 
 impl Catalogue {
     /// All vector sets, oldest first.
@@ -185,7 +185,7 @@ fn read_set(row: &SqlRow<'_>) -> rusqlite::Result<SetInfo> {
         },
         epoch: row.get(6)?,
         created_at: row.get(7)?,
-        vectors: u64::try_from(row.get::<_, i64>(8)?).unwrap_or(0),
+        vectors: row.get::<_, Option<i64>>(8)?.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
     })
 }
 

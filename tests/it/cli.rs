@@ -209,3 +209,18 @@ fn help_is_instant_and_names_every_command() {
         assert!(help.stdout.contains(&format!("\n  {command}")), "{command} is missing:\n{}", help.stdout);
     }
 }
+
+#[test]
+fn bench_search_prints_its_contract() {
+    let world = World::new();
+    let answer = world.run(&["bench", "search", "--vectors", "3000", "--dim", "48", "--json"]).expect(0).object();
+    let number = |name: &str| answer[name].as_f64().unwrap_or_else(|| panic!("{name}: {answer}"));
+    for name in ["build_s", "first_ms", "query_ms_p50", "query_ms_p99", "vector_bytes", "file_bytes"] {
+        assert!(number(name) > 0.0, "{name}: {answer}");
+    }
+    assert!(number("query_ms_p50") <= number("query_ms_p99"), "{answer}");
+    assert!(number("recall_at_10") >= 0.999 && number("recall_at_50") >= 0.999, "{answer}");
+    assert_eq!((number("vectors") as u64, number("dim") as u64), (3000, 48));
+    let words = world.run(&["bench", "search", "--vectors", "100", "--dim", "8"]).expect(0);
+    assert!(words.stdout.contains("ms per search of 100 x 8"), "{}", words.stdout);
+}

@@ -31,13 +31,11 @@ pub fn duplicate_groups(
     filter: &Filter,
     cancel: &AtomicBool,
 ) -> Result<Vec<DuplicateGroup>> {
-    let vectors = cache.vectors(catalogue, set)?;
-    let mut contents = catalogue.reach(filter)?.contents;
-    contents.sort_unstable();
-    contents.dedup();
-    let mut pictures: Vec<(i64, u64, Vec<f32>)> = Vec::with_capacity(contents.len());
-    for content in contents {
-        if let Some(vector) = vectors.row_of(content).and_then(|row| vectors.vector(row)) {
+    let view = cache.view(catalogue, set)?;
+    let (vectors, reach) = (view.vectors(), view.reach(filter));
+    let mut pictures: Vec<(i64, u64, Vec<f32>)> = Vec::with_capacity(reach.rows.len());
+    for row in reach.rows.iter() {
+        if let Some((content, vector)) = vectors.content(row).zip(vectors.vector(row)) {
             let Some(file) = catalogue.files_of(content)?.into_iter().next() else { continue };
             pictures.push((content, file.look, vector));
         }

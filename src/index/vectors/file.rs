@@ -1,32 +1,35 @@
-//! The vector file: a header, then the vectors, the pictures they are of, and their calibrations, as the machine's
-//! memory holds them.
+//! The vector file: the rows of a set in fixed point, sorted by picture ([`CacheFile`] says how it is kept whole).
 //!
-//! A file is written under another name, synced and renamed, so it is there whole or not at all, and a reader which has the
-//! old one mapped keeps it. It is believed only when its header, its length and its sum are right and its stamp fits the
-//! database; anything else means that it is written again.
+//! Its magic names the format: files of an older one are not believed and are written again.
 
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use half::f16;
-use half::slice::HalfBitsSliceExt;
-use memmap2::Mmap;
 use rusqlite::params;
 
-use super::Tail;
+use super::fixed::padded;
+use super::rows::{Extent, RowBuffer, Rows, halves_to_floats};
 use crate::error::Result;
+use crate::index::cachefile::{CacheFile, Plan, Sink, bytes_of};
+use crate::index::calibration::ImageCalibration;
 use crate::index::{Catalogue, SetInfo};
 
-/// Names the layout and, as a number in memory order, the byte order.
-const MAGIC: u64 = u64::from_be_bytes(*b"CAVEC\0\0\x01");
-const HEADER_BYTES: usize = 128;
-/// Numbers in the header, eight bytes each, the check over them last.
-const FIELDS: usize = 9;
+/// Format 1 held half floats; 2 holds two planes of eight bits.
+const MAGIC: [u8; 8] = *b"CAVEC\0\0\x02";
 
-/// With the process id, makes the name of a file that is being written unique.
-static COUNT: AtomicU64 = AtomicU64::new(0);
+const HIGH: usize = 0;
+const LOW: usize = 1;
+const STEPS: usize = 2;
+const RESIDUALS: usize = 3;
+const MEANS: usize = 4;
+const SPREADS: usize = 5;
+const CONTENTS: usize = 6;
+const CENTRE: usize = 7;
+const EXTENT: usize = 8;
+
+/// Rows that are encoded at once while the file is written.
+const BLOCK: usize = 2048;
+/// Rows whose mean stands for the collection's; it need not be exact, only near.
+const CENTRE_SAMPLE: i64 = 4096;
 
 /// The state of a set that a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,40 +61,25 @@ pub(crate) fn file_of(data_dir: &Path, set: i64) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct VectorFile {
     stamp: Stamp,
-    dim: usize,
-    rows: usize,
-    body: Body,
-}
-
-#[derive(Debug)]
-enum Body {
-    Mapped(Mmap),
-    Memory(Tail),
+    file: CacheFile,
 }
 
 impl VectorFile {
     /// Opens a file if it is whole.
     pub(super) fn open(path: &Path) -> Option<Self> {
-        let file = File::open(path).ok()?;
-        // SAFETY: files of this name are never changed once they have it, only replaced by renaming.
-        let map = unsafe { Mmap::map(&file) }.ok()?;
-        let mut fields = [0_u64; FIELDS];
-        for (field, bytes) in fields.iter_mut().zip(map.get(..FIELDS * 8)?.as_chunks::<8>().0) {
-            *field = u64::from_ne_bytes(*bytes);
-        }
-        let [magic, token, set, epoch, last_vector, rows, dim, body_sum, check] = fields;
-        let (rows, dim) = (usize::try_from(rows).ok()?, usize::try_from(dim).ok()?);
-        if magic != MAGIC || check != sum(map.get(..(FIELDS - 1) * 8)?) {
-            return None;
-        }
+        let file = CacheFile::open(path, MAGIC)?;
+        let [token, set, epoch, last_vector, rows, dim, ..] = *file.fields();
         let stamp =
             Stamp { token: token as i64, set: set as i64, epoch: epoch as i64, last_vector: last_vector as i64 };
-        let length = rows.checked_mul(dim)?.checked_mul(2)?.checked_next_multiple_of(8)?.checked_add(rows * 16)?;
-        let body = map.get(HEADER_BYTES..)?;
-        if body.len() != length || sum(body) != body_sum {
-            return None;
-        }
-        Some(Self { stamp, dim, rows, body: Body::Mapped(map) })
+        let opened = Self { stamp, file };
+        let (parts, dim) = (opened.rows(), usize::try_from(dim).ok()?);
+        let planes = usize::try_from(rows).ok()?.checked_mul(padded(dim))?;
+        let lengths = [parts.steps, parts.residuals, parts.means, parts.spreads].map(<[f32]>::len);
+        let whole = lengths == [parts.len(); 4]
+            && opened.file.section::<f32>(EXTENT).len() == 3
+            && parts.high.len() == planes
+            && parts.low.len() == planes;
+        (whole && parts.len() as u64 == rows && parts.centre.len() == dim).then_some(opened)
     }
 
     /// Reads a set from the database and writes its file; keeps it in memory when it cannot be written.
@@ -100,156 +88,146 @@ impl VectorFile {
     /// The database fails.
     pub(super) fn build(path: &Path, catalogue: &Catalogue, set: &SetInfo, stamp: Stamp) -> Result<Self> {
         super::remove_leftovers(catalogue.data_dir());
-        let name = format!("{}-{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let new = path.with_extension(name);
-        let written = write(&new, catalogue, set, stamp);
-        let renamed = match written {
-            Ok(()) => std::fs::rename(&new, path),
-            Err(WriteError::Io(error)) => Err(error),
-            Err(WriteError::Database(error)) => {
-                let _ = std::fs::remove_file(&new);
-                return Err(catalogue.failed()(error));
-            }
+        let read = || -> Result<Self, FillError> {
+            // One view of the database, so that the rows that are counted are those that are read.
+            let _view = catalogue.connection.unchecked_transaction()?;
+            let values = params![set.id, stamp.last_vector];
+            let rows: i64 = catalogue.connection.query_row(COUNT, values, |row| row.get(0))?;
+            let rows = usize::try_from(rows).unwrap_or(0);
+            let centre = centre(catalogue, set, stamp, rows)?;
+            let plan = plan(stamp, rows, set.key.dim);
+            let fill = |sink: &mut dyn Sink| fill(sink, catalogue, set, stamp, &centre);
+            let file = CacheFile::build(path, plan, fill, |error| matches!(error, FillError::Io(_)))?;
+            Ok(Self { stamp, file })
         };
-        if let Err(error) = renamed {
-            tracing::warn!("cannot write {}: {error}; the vectors are read into memory", path.display());
-            let _ = std::fs::remove_file(&new);
-        } else if let Some(file) = Self::open(path).filter(|file| file.stamp == stamp) {
-            return Ok(file);
-        }
-        let body = Tail::read_sorted(catalogue, set, stamp.last_vector)?;
-        Ok(Self { stamp, dim: set.key.dim, rows: body.contents.len(), body: Body::Memory(body) })
+        read().map_err(|error| match error {
+            FillError::Io(source) => crate::error::Error::io("write", path)(source),
+            FillError::Database(source) => catalogue.failed()(source),
+        })
     }
 
     pub(super) fn stamp(&self) -> Stamp {
         self.stamp
     }
 
+    /// Numbers in a vector.
     pub(super) fn dim(&self) -> usize {
-        self.dim
+        self.file.section::<f32>(CENTRE).len()
     }
 
-    /// Shape: `[rows * dim]`.
-    pub(super) fn vectors(&self) -> &[f16] {
-        match &self.body {
-            Body::Memory(tail) => &tail.vectors,
-            Body::Mapped(map) => numbers::<u16>(map, 0, self.rows * self.dim).reinterpret_cast(),
+    /// The rows, ascending by picture.
+    pub(super) fn rows(&self) -> Rows<'_> {
+        let file = &self.file;
+        Rows {
+            centre: file.section(CENTRE),
+            high: file.section(HIGH),
+            low: file.section(LOW),
+            steps: file.section(STEPS),
+            residuals: file.section(RESIDUALS),
+            means: file.section(MEANS),
+            spreads: file.section(SPREADS),
+            contents: file.section(CONTENTS),
+            extent: match *file.section(EXTENT) {
+                [longest, residual, spread] => Extent { longest, residual, spread },
+                _ => Extent::default(),
+            },
         }
-    }
-
-    /// Ids of the pictures, ascending. Shape: `[rows]`.
-    pub(super) fn contents(&self) -> &[i64] {
-        match &self.body {
-            Body::Memory(tail) => &tail.contents,
-            Body::Mapped(map) => numbers(map, self.contents_offset(), self.rows),
-        }
-    }
-
-    /// Mean and spread over the null texts. Shape: `[rows, 2]`.
-    pub(super) fn calibrations(&self) -> &[[f32; 2]] {
-        match &self.body {
-            Body::Memory(tail) => &tail.calibrations,
-            Body::Mapped(map) => numbers(map, self.contents_offset() + self.rows * 8, self.rows),
-        }
-    }
-
-    fn contents_offset(&self) -> usize {
-        (self.rows * self.dim * 2).next_multiple_of(8)
     }
 }
 
-/// Types of which every bit pattern is a value.
-trait Plain: Copy {}
-impl Plain for u16 {}
-impl Plain for i64 {}
-impl Plain for [f32; 2] {}
-
-/// Numbers in the body of a file, whose length was checked on opening.
-fn numbers<T: Plain>(map: &Mmap, offset: usize, count: usize) -> &[T] {
-    let from = HEADER_BYTES + offset;
-    let bytes = map.get(from..from + count * size_of::<T>()).unwrap_or_default();
-    // SAFETY: every bit pattern is a `T`. A map begins at a page and the offsets are multiples of 8, so nothing is cut off.
-    let (_, numbers, _) = unsafe { bytes.align_to::<T>() };
-    numbers
-}
-
-enum WriteError {
+enum FillError {
     Io(std::io::Error),
     Database(rusqlite::Error),
 }
 
-impl From<std::io::Error> for WriteError {
+impl From<std::io::Error> for FillError {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl From<rusqlite::Error> for WriteError {
+impl From<rusqlite::Error> for FillError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error)
     }
 }
 
-fn write(path: &Path, catalogue: &Catalogue, set: &SetInfo, stamp: Stamp) -> Result<(), WriteError> {
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file);
-    writer.write_all(&[0; HEADER_BYTES])?;
-    let row_bytes = set.key.dim * 2;
-    let (mut contents, mut calibrations) = (Vec::<i64>::new(), Vec::<[f32; 2]>::new());
+fn plan(stamp: Stamp, rows: usize, dim: usize) -> Plan {
+    let stamped = [stamp.token, stamp.set, stamp.epoch, stamp.last_vector].map(|number| number as u64);
+    let mut fields = [0; 8];
+    for (field, number) in fields.iter_mut().zip(stamped.into_iter().chain([rows as u64, dim as u64])) {
+        *field = number;
+    }
+    let (plane, of_row) = (rows.saturating_mul(padded(dim)), rows * 4);
+    let sections = [plane, plane, of_row, of_row, of_row, of_row, rows * 8, dim * 4, 12, 0];
+    Plan { magic: MAGIC, fields, sections }
+}
+
+/// The mean of some of a set's vectors, spread over it. Shape: `[dim]`.
+fn centre(catalogue: &Catalogue, set: &SetInfo, stamp: Stamp, rows: usize) -> rusqlite::Result<Vec<f32>> {
+    let sql = "SELECT vector FROM vector WHERE set_id = ?1 AND id <= ?2 AND id % ?3 = 0";
+    let dim = set.key.dim;
+    let (mut sums, mut vector, mut count) = (vec![0.0_f64; dim], vec![0.0; dim], 0.0);
+    let mut statement = catalogue.connection.prepare_cached(sql)?;
+    let every = (rows as i64 / CENTRE_SAMPLE).max(1);
+    let mut found = statement.query(params![set.id, stamp.last_vector, every])?;
+    while let Some(row) = found.next()? {
+        vector.fill(0.0);
+        halves_to_floats(row.get_ref(0)?.as_blob().unwrap_or_default(), &mut vector);
+        if vector.iter().all(|value| value.is_finite()) {
+            count += 1.0;
+            for (sum, value) in sums.iter_mut().zip(&vector) {
+                *sum += f64::from(*value);
+            }
+        }
+    }
+    Ok(sums.into_iter().map(|sum| (sum / f64::max(count, 1.0)) as f32).collect())
+}
+
+/// Reads the rows and hands them on, block by block.
+fn fill(
+    sink: &mut dyn Sink,
+    catalogue: &Catalogue,
+    set: &SetInfo,
+    stamp: Stamp,
+    centre: &[f32],
+) -> Result<(), FillError> {
+    let dim = set.key.dim;
+    let (mut done, mut extent) = (0, Extent::default());
+    let mut put = |block: &mut RowBuffer| -> Result<(), FillError> {
+        block.encode(centre);
+        let rows = block.rows(centre);
+        sink.put(HIGH, done * padded(dim), bytes_of(rows.high))?;
+        sink.put(LOW, done * padded(dim), bytes_of(rows.low))?;
+        for (section, numbers) in
+            [(STEPS, rows.steps), (RESIDUALS, rows.residuals), (MEANS, rows.means), (SPREADS, rows.spreads)]
+        {
+            sink.put(section, done * 4, bytes_of(numbers))?;
+        }
+        sink.put(CONTENTS, done * 8, bytes_of(rows.contents))?;
+        extent = extent.with(rows.extent);
+        done += rows.len();
+        Ok(())
+    };
+    let mut block = RowBuffer::default();
     let mut statement = catalogue.connection.prepare_cached(ROWS)?;
     let mut rows = statement.query(params![set.id, stamp.last_vector])?;
     while let Some(row) = rows.next()? {
-        contents.push(row.get(0)?);
-        calibrations.push([row.get(1)?, row.get(2)?]);
-        let vector = row.get_ref(3)?.as_blob().unwrap_or_default();
-        let mut halves = vector.as_chunks::<2>().0.iter().flat_map(|pair| u16::from_le_bytes(*pair).to_ne_bytes());
-        let values: Vec<u8> = halves.by_ref().chain(std::iter::repeat(0)).take(row_bytes).collect();
-        writer.write_all(&values)?;
+        let calibration = ImageCalibration { mean: row.get(1)?, spread: row.get(2)? };
+        block.push(row.get(0)?, calibration, row.get_ref(3)?.as_blob().unwrap_or_default(), dim);
+        if block.len() == BLOCK {
+            put(&mut block)?;
+            block = RowBuffer::default();
+        }
     }
-    let vectors_bytes = contents.len() * row_bytes;
-    writer.write_all(&[0; 8][..vectors_bytes.next_multiple_of(8) - vectors_bytes])?;
-    for content in &contents {
-        writer.write_all(&content.to_ne_bytes())?;
-    }
-    for value in calibrations.iter().flatten() {
-        writer.write_all(&value.to_ne_bytes())?;
-    }
-    let mut file = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    // SAFETY: nobody else knows this file's name, which holds the process id and a count.
-    let body_sum = sum(unsafe { Mmap::map(&file) }?.get(HEADER_BYTES..).unwrap_or_default());
-    let fields = [
-        MAGIC,
-        stamp.token as u64,
-        stamp.set as u64,
-        stamp.epoch as u64,
-        stamp.last_vector as u64,
-        contents.len() as u64,
-        set.key.dim as u64,
-        body_sum,
-    ];
-    let mut header: Vec<u8> = fields.iter().flat_map(|field| field.to_ne_bytes()).collect();
-    header.extend(sum(&header).to_ne_bytes());
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(&header)?;
-    file.sync_all()?;
+    put(&mut block)?;
+    sink.put(CENTRE, 0, bytes_of(centre))?;
+    sink.put(EXTENT, 0, bytes_of(&[extent.longest, extent.residual, extent.spread]))?;
     Ok(())
 }
 
-/// A set's vectors in the order of their pictures.
-pub(super) const ROWS: &str = "SELECT content_id, mean, spread, vector FROM vector
-    WHERE set_id = ?1 AND id <= ?2 ORDER BY content_id";
+const COUNT: &str = "SELECT COUNT(*) FROM vector WHERE set_id = ?1 AND id <= ?2";
 
-/// Tells a torn or overwritten file, at the speed of memory; no defence against intent.
-fn sum(bytes: &[u8]) -> u64 {
-    const LANES: usize = 4;
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut lanes = [bytes.len() as u64; LANES];
-    let (blocks, rest) = bytes.as_chunks::<{ LANES * 8 }>();
-    for block in blocks {
-        for (lane, word) in lanes.iter_mut().zip(block.as_chunks::<8>().0) {
-            *lane = (*lane ^ u64::from_ne_bytes(*word)).wrapping_mul(FACTOR).rotate_left(29);
-        }
-    }
-    let tail = rest.iter().fold(0_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(FACTOR));
-    lanes.iter().fold(tail, |sum, lane| (sum ^ lane).wrapping_mul(FACTOR).rotate_left(31))
-}
+/// A set's vectors in the order of their pictures.
+const ROWS: &str = "SELECT content_id, mean, spread, vector FROM vector
+    WHERE set_id = ?1 AND id <= ?2 ORDER BY content_id";

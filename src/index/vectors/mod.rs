@@ -1,30 +1,39 @@
 //! The vectors of one set, ready to be scanned: a memory-mapped file plus what was added since it was written.
 
 mod file;
+mod fixed;
+mod kernel;
+mod ranking;
+mod rows;
+mod rowset;
+mod sweep;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-use rayon::prelude::*;
-use rusqlite::{Params, params};
+use rusqlite::params;
 
-use super::calibration::{ImageCalibration, dot};
+use super::calibration::ImageCalibration;
 use super::catalogue::Catalogue;
+use super::places::{Places, View};
 use super::sets::SetInfo;
 use crate::error::Result;
 pub(super) use file::file_of;
 use file::{Stamp, VectorFile};
+pub use ranking::{Ranked, Ranking};
+use rows::{RowBuffer, Rows};
+pub use rowset::RowSet;
+pub use sweep::{Part, Role};
 
 /// Rows that may lie beside the file before it is written again; rewriting on every batch would make searching during
 /// an index run slow.
 const TAIL_LIMIT: usize = 4096;
 
-/// Keeps the vectors of the set that was used last open between searches.
+/// Keeps what was searched last open between searches: a set's vectors, the files that show its pictures.
 #[derive(Debug, Default)]
 pub struct VectorCache {
-    open: Mutex<Option<Arc<Vectors>>>,
+    vectors: Mutex<Option<Arc<Vectors>>>,
+    view: Mutex<Option<Arc<View>>>,
 }
 
 impl VectorCache {
@@ -34,7 +43,7 @@ impl VectorCache {
     /// # Errors
     /// The database fails.
     pub fn vectors(&self, catalogue: &Catalogue, set: &SetInfo) -> Result<Arc<Vectors>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamp(catalogue, set.id)?;
         if let Some(vectors) = open.as_ref().filter(|vectors| vectors.stamp == now) {
             return Ok(Arc::clone(vectors));
@@ -45,13 +54,31 @@ impl VectorCache {
         Ok(vectors)
     }
 
-    /// Writes the vector file of a set when it is not up to date, so that the next search need not.
+    /// The vectors of a set and the files that show its pictures, as they are now.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn view(&self, catalogue: &Catalogue, set: &SetInfo) -> Result<Arc<View>> {
+        let vectors = self.vectors(catalogue, set)?;
+        let mut open = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = open.as_ref().map(|view| Arc::clone(view.places()));
+        let places = Places::now(catalogue, held)?;
+        if let Some(view) = open.as_ref().filter(|view| view.is_of(&vectors, &places)) {
+            return Ok(Arc::clone(view));
+        }
+        let view = Arc::new(View::new(vectors, places));
+        *open = Some(Arc::clone(&view));
+        Ok(view)
+    }
+
+    /// Writes the files of a set when they are not up to date, so that the next search need not.
     ///
     /// # Errors
     /// The database fails.
     pub fn refresh(catalogue: &Catalogue, set: &SetInfo) -> Result<()> {
         let now = stamp(catalogue, set.id)?;
-        Vectors::load(catalogue, set, now, None, 0).map(drop)
+        Vectors::load(catalogue, set, now, None, 0)?;
+        Places::refresh(catalogue)
     }
 }
 
@@ -60,15 +87,8 @@ impl VectorCache {
 pub struct Vectors {
     stamp: Stamp,
     base: Arc<VectorFile>,
-    tail: Tail,
-}
-
-/// Rows newer than the file.
-#[derive(Debug, Default)]
-struct Tail {
-    contents: Vec<i64>,
-    calibrations: Vec<[f32; 2]>,
-    vectors: Vec<f16>,
+    /// Rows newer than the file.
+    tail: RowBuffer,
 }
 
 impl Vectors {
@@ -83,18 +103,34 @@ impl Vectors {
         let fits = |file: &Arc<VectorFile>| file.stamp().can_grow_to(&now) && file.dim() == set.key.dim;
         let base = held.filter(fits).or_else(|| VectorFile::open(&path).map(Arc::new).filter(fits));
         if let Some(base) = base {
-            let tail = Tail::read(catalogue, set, base.stamp().last_vector, now.last_vector, tail_limit)?;
+            let tail = read_tail(catalogue, set, &base, now.last_vector, tail_limit)?;
             if let Some(tail) = tail {
                 return Ok(Self { stamp: now, base, tail });
             }
         }
         let base = Arc::new(VectorFile::build(&path, catalogue, set, now)?);
-        Ok(Self { stamp: now, base, tail: Tail::default() })
+        Ok(Self { stamp: now, base, tail: RowBuffer::default() })
+    }
+
+    /// The file's rows, then those beside it; without the parts that have none.
+    fn segments(&self) -> impl Iterator<Item = Rows<'_>> {
+        let base = self.base.rows();
+        let tail = self.tail.rows(base.centre);
+        [base, tail].into_iter().filter(|rows| rows.len() > 0)
+    }
+
+    /// The segment of a row, and its number there.
+    fn place(&self, row: usize) -> (Rows<'_>, usize) {
+        let base = self.base.rows();
+        match row.checked_sub(base.len()) {
+            None => (base, row),
+            Some(row) => (self.tail.rows(base.centre), row),
+        }
     }
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.base.contents().len() + self.tail.contents.len()
+        self.base.rows().len() + self.tail.len()
     }
 
     /// Whether there is none.
@@ -102,114 +138,69 @@ impl Vectors {
         self.len() == 0
     }
 
-    /// The picture of each row, in the order of [`Vectors::scores`].
-    pub fn contents(&self) -> impl Iterator<Item = i64> + '_ {
-        self.base.contents().iter().chain(&self.tail.contents).copied()
-    }
-
-    /// The rows of pictures, for those which have one.
+    /// The row of a picture, if it has one.
     pub fn row_of(&self, content: i64) -> Option<usize> {
         // The file is sorted by picture; the tail is short and in the order of arrival.
-        let base = self.base.contents();
-        let in_tail = || self.tail.contents.iter().position(|c| *c == content).map(|row| row + base.len());
+        let base = self.base.rows().contents;
+        // Pictures are numbered as they come, so a row's number tells where its picture stands unless some were removed.
+        let guess = base.first().and_then(|first| usize::try_from(content.checked_sub(*first)?).ok());
+        if let Some(guess) = guess.filter(|guess| base.get(*guess) == Some(&content)) {
+            return Some(guess);
+        }
+        let tail = self.tail.rows(&[]).contents;
+        let in_tail = || tail.iter().position(|c| *c == content).map(|row| row + base.len());
         base.binary_search(&content).ok().or_else(in_tail)
     }
 
     /// The picture of a row.
     pub fn content(&self, row: usize) -> Option<i64> {
-        let base = self.base.contents();
-        base.get(row).or_else(|| self.tail.contents.get(row.checked_sub(base.len())?)).copied()
+        let (rows, row) = self.place(row);
+        rows.contents.get(row).copied()
     }
 
     /// How a row's picture scores against neutral texts.
     pub fn calibration(&self, row: usize) -> Option<ImageCalibration> {
-        let base = self.base.calibrations();
-        let found = base.get(row).or_else(|| self.tail.calibrations.get(row.checked_sub(base.len())?));
-        found.map(|[mean, spread]| ImageCalibration { mean: *mean, spread: *spread })
+        let (rows, row) = self.place(row);
+        rows.calibration(row)
     }
 
     /// A row's vector. Shape: `[dim]`.
     pub fn vector(&self, row: usize) -> Option<Vec<f32>> {
-        self.halves(row).map(HalfFloatSliceExt::to_f32_vec)
-    }
-
-    fn halves(&self, row: usize) -> Option<&[f16]> {
-        let (dim, base) = (self.base.dim(), self.base.contents().len());
-        match row.checked_sub(base) {
-            None => self.base.vectors().get(row * dim..(row + 1) * dim),
-            Some(row) => self.tail.vectors.get(row * dim..(row + 1) * dim),
-        }
-    }
-
-    /// Cosine of every row with every query, exactly, on all cores. Shapes: each query `[dim]`, unit length -> for each
-    /// query `[len]`.
-    pub fn scores(&self, queries: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let dim = self.base.dim().max(1);
-        let parts = [self.base.vectors(), self.tail.vectors.as_slice()];
-        let mut all: Vec<Vec<f32>> = queries.iter().map(|_| Vec::with_capacity(self.len())).collect();
-        for part in parts {
-            // One conversion of a row to f32 serves all queries.
-            const ROWS: usize = 1024;
-            let blocks: Vec<Vec<f32>> =
-                part.par_chunks(ROWS * dim).map(|block| score_block(block, queries, dim)).collect();
-            for block in blocks {
-                let rows = block.len() / queries.len().max(1);
-                for (scores, of_query) in all.iter_mut().zip(block.chunks(rows.max(1))) {
-                    scores.extend_from_slice(of_query);
-                }
-            }
-        }
-        all
+        let (rows, row) = self.place(row);
+        let mut vector = vec![0.0; rows.centre.len()];
+        rows.read(row, &mut vector).then_some(vector)
     }
 }
 
-/// Cosines of a block of rows, all of the first query first.
-fn score_block(block: &[f16], queries: &[Vec<f32>], dim: usize) -> Vec<f32> {
-    let rows = block.len() / dim;
-    let mut scores = vec![0.0; rows * queries.len()];
-    let mut row_values = vec![0.0; dim];
-    for (row, halves) in block.chunks_exact(dim).enumerate() {
-        halves.convert_to_f32_slice(&mut row_values);
-        for (index, query) in queries.iter().enumerate() {
-            if let Some(score) = scores.get_mut(index * rows + row) {
-                *score = dot(&row_values, query);
-            }
-        }
+/// The vectors that are newer than the file; `None` when they are more than `limit`.
+fn read_tail(
+    catalogue: &Catalogue,
+    set: &SetInfo,
+    base: &VectorFile,
+    to: i64,
+    limit: usize,
+) -> Result<Option<RowBuffer>> {
+    let mut tail = RowBuffer::default();
+    let after = base.stamp().last_vector;
+    if after == to {
+        return Ok(Some(tail));
     }
-    scores
-}
-
-impl Tail {
-    /// The vectors with ids in `(after, to]`; `None` when they are more than `limit`.
-    fn read(catalogue: &Catalogue, set: &SetInfo, after: i64, to: i64, limit: usize) -> Result<Option<Self>> {
-        if after == to {
-            return Ok(Some(Self::default()));
-        }
-        let sql = "SELECT content_id, mean, spread, vector FROM vector
-                   WHERE set_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4";
-        let tail = Self::query(catalogue, set, sql, params![set.id, after, to, limit as i64 + 1])?;
-        Ok((tail.contents.len() <= limit).then_some(tail))
+    let failed = catalogue.failed();
+    let sql = "SELECT content_id, mean, spread, vector FROM vector
+               WHERE set_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4";
+    let mut statement = catalogue.connection.prepare_cached(sql).map_err(&failed)?;
+    let mut rows = statement.query(params![set.id, after, to, limit as i64 + 1]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        let mean = row.get(1).map_err(&failed)?;
+        let calibration = ImageCalibration { mean, spread: row.get(2).map_err(&failed)? };
+        let vector = row.get_ref(3).map_err(&failed)?.as_blob().unwrap_or_default();
+        tail.push(row.get(0).map_err(&failed)?, calibration, vector, set.key.dim);
     }
-
-    /// The whole set, sorted by picture.
-    fn read_sorted(catalogue: &Catalogue, set: &SetInfo, to: i64) -> Result<Self> {
-        Self::query(catalogue, set, file::ROWS, params![set.id, to])
+    if tail.len() > limit {
+        return Ok(None);
     }
-
-    fn query(catalogue: &Catalogue, set: &SetInfo, sql: &str, values: impl Params) -> Result<Self> {
-        let failed = catalogue.failed();
-        let mut tail = Self::default();
-        let mut statement = catalogue.connection.prepare_cached(sql).map_err(&failed)?;
-        let mut rows = statement.query(values).map_err(&failed)?;
-        while let Some(row) = rows.next().map_err(&failed)? {
-            let vector: Vec<u8> = row.get(3).map_err(&failed)?;
-            tail.contents.push(row.get(0).map_err(&failed)?);
-            tail.calibrations.push([row.get(1).map_err(&failed)?, row.get(2).map_err(&failed)?]);
-            let halves = vector.as_chunks::<2>().0.iter().map(|pair| f16::from_le_bytes(*pair));
-            tail.vectors.extend(halves.chain(std::iter::repeat(f16::ZERO)).take(set.key.dim));
-        }
-        Ok(tail)
-    }
+    tail.encode(base.rows().centre);
+    Ok(Some(tail))
 }
 
 /// The state of a set in the database.
@@ -228,7 +219,8 @@ pub(super) fn remove_leftovers(data_dir: &Path) {
     let Ok(entries) = std::fs::read_dir(data_dir) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
-        let ours = entry.file_name().as_encoded_bytes().starts_with(b"vectors-");
+        let name = entry.file_name();
+        let ours = [b"vectors-".as_slice(), b"places"].iter().any(|ours| name.as_encoded_bytes().starts_with(ours));
         let leftover = ours && path.extension().is_some_and(|extension| extension == "new");
         let old = entry.metadata().ok().and_then(|m| m.modified().ok()).and_then(|t| t.elapsed().ok());
         if leftover && old.is_some_and(|age| age > OLD) {

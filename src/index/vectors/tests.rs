@@ -1,6 +1,7 @@
 //! The file is a cache: whatever happens to it, the answers are the database's.
 
 use super::*;
+use crate::index::calibration::{QueryCalibration, dot};
 use crate::index::{Content, FileOutcome, FileRecord, SetKey, Written};
 
 const DIM: usize = 5;
@@ -44,18 +45,20 @@ fn filled(dir: &Path, count: u32) -> (Catalogue, SetInfo) {
     (catalogue, set)
 }
 
+fn text(vector: &[f32]) -> [Part<'_>; 1] {
+    [Part { vector, role: Role::Text { weight: 1.0 } }]
+}
+
 /// Every picture's vector and calibration, whatever the order of the rows.
 fn check(vectors: &Vectors, count: u32) {
     assert_eq!(vectors.len(), count as usize);
+    let all: RowSet = (0..vectors.len()).collect();
     for number in 0..count {
-        let scores = vectors.scores(&[unit(number), unit(0)]);
-        let best = (0..vectors.len()).max_by(|a, b| scores[0][*a].total_cmp(&scores[0][*b])).unwrap();
-        assert!(scores[0][best] > 0.999);
-        assert!((scores[1][best] - dot(&unit(0), &unit(number))).abs() < 2e-3);
-        let content = vectors.content(best).unwrap();
-        assert_eq!(vectors.row_of(content), Some(best));
-        assert_eq!(vectors.calibration(best), Some(ImageCalibration { mean: 0.1, spread: 0.5 }));
-        assert!(dot(&vectors.vector(best).unwrap(), &unit(number)) > 0.999);
+        let best = vectors.rank(&text(&unit(number))).best(&all, 1)[0];
+        assert!(best.cosine > 0.999);
+        assert_eq!((vectors.content(best.row), vectors.row_of(best.content)), (Some(best.content), Some(best.row)));
+        assert_eq!(vectors.calibration(best.row), Some(ImageCalibration { mean: 0.1, spread: 0.5 }));
+        assert!(dot(&vectors.vector(best.row).unwrap(), &unit(number)) > 0.999);
     }
 }
 
@@ -82,7 +85,8 @@ fn a_missing_torn_or_foreign_file_is_written_again() {
         flipped(3),
         flipped(41),
         flipped(66),
-        flipped(140),
+        flipped(200),
+        flipped(300),
         flipped(whole.len() - 1),
         vec![0; whole.len()],
     ];
@@ -93,6 +97,25 @@ fn a_missing_torn_or_foreign_file_is_written_again() {
     }
     std::fs::remove_file(&path).unwrap();
     check(&VectorCache::default().vectors(&catalogue, &set).unwrap(), 9);
+}
+
+#[test]
+fn a_vector_file_of_the_first_format_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, set) = filled(dir.path(), 4);
+    VectorCache::refresh(&catalogue, &set).unwrap();
+    let path = file_of(dir.path(), set.id);
+    let now = std::fs::read(&path).unwrap();
+    // Half floats behind a header of 128 bytes, as the first format had them; the magic alone must tell.
+    let mut old = vec![0; 128 + 4 * DIM * 2];
+    old[..8].copy_from_slice(&u64::from_be_bytes(*b"CAVEC\0\0\x01").to_ne_bytes());
+    let mut renamed = now.clone();
+    renamed[..8].copy_from_slice(&old[..8]);
+    for older in [old, renamed] {
+        std::fs::write(&path, older).unwrap();
+        check(&VectorCache::default().vectors(&catalogue, &set).unwrap(), 4);
+        assert_eq!(std::fs::read(&path).unwrap(), now);
+    }
 }
 
 #[test]
@@ -121,11 +144,13 @@ fn additions_are_seen_at_once_and_removals_too() {
     // Few rows lie beside the file instead of rewriting it; who held the old vectors keeps them.
     assert_eq!(std::fs::metadata(file_of(dir.path(), set.id)).unwrap().modified().unwrap(), stamp_of_file);
     check(&before, 4);
+    assert_eq!(catalogue.find_set(&set.key).unwrap().unwrap().vectors, 6);
     VectorCache::refresh(&catalogue, &set).unwrap();
     check(&VectorCache::default().vectors(&catalogue, &set).unwrap(), 6);
 
     catalogue.connection.execute("DELETE FROM file WHERE path = CAST('/photos/5.png' AS BLOB)", []).unwrap();
     assert_eq!(catalogue.prune().unwrap(), 1);
+    assert_eq!(catalogue.find_set(&set.key).unwrap().unwrap().vectors, 5);
     check(&cache.vectors(&catalogue, &set).unwrap(), 5);
 }
 
@@ -160,7 +185,10 @@ fn an_empty_set_has_no_rows() {
     let (catalogue, set) = filled(dir.path(), 0);
     let vectors = VectorCache::default().vectors(&catalogue, &set).unwrap();
     assert!(vectors.is_empty());
-    assert_eq!(vectors.scores(&[unit(1)]), vec![Vec::<f32>::new()]);
+    let query = unit(1);
+    let ranking = vectors.rank(&text(&query));
+    assert_eq!(ranking.best(&RowSet::none(0), 5), []);
+    assert_eq!(ranking.usual(0), Some(QueryCalibration::for_text(&[])));
     assert_eq!((vectors.content(0), vectors.row_of(1)), (None, None));
 }
 
