@@ -5,6 +5,7 @@ use image::RgbImage;
 use crate::error::Result;
 use crate::index::SetKey;
 use crate::models::Encoder;
+use crate::pixels::Enough;
 
 /// Turns images and texts into vectors of one space.
 pub trait ImageTextEmbedder: Send + Sync {
@@ -22,6 +23,11 @@ pub trait ImageTextEmbedder: Send + Sync {
 
     /// Names the input pipeline; vectors made with another one are not comparable.
     fn preprocessing(&self) -> String;
+
+    /// From which size on an image may be decoded smaller than stored; `None`: never.
+    fn enough(&self) -> Option<Enough> {
+        None
+    }
 
     /// Brings an image into the model's input. Shape: `[3, h, w]`, flattened. Runs on worker threads.
     fn prepare(&self, image: &RgbImage) -> Vec<f32>;
@@ -69,6 +75,10 @@ impl ImageTextEmbedder for Encoder {
 
     fn preprocessing(&self) -> String {
         self.preprocessor().fingerprint().to_owned()
+    }
+
+    fn enough(&self) -> Option<Enough> {
+        self.preprocessor().enough()
     }
 
     fn prepare(&self, image: &RgbImage) -> Vec<f32> {

@@ -9,6 +9,7 @@ mod config;
 use image::RgbImage;
 
 use self::config::Settings;
+use super::decode::Enough;
 use super::resize::{Resample, Window, resize_window};
 use crate::error::{Error, Result};
 
@@ -67,6 +68,21 @@ impl Preprocessor {
         &self.fingerprint
     }
 
+    /// The size from which on a picture may be decoded smaller than stored: twice what it is resized to.
+    ///
+    /// PARITY: the reference decodes everything at full size. Pixels of the crop differ by about 1/255 on average, and
+    /// the vector's cosine to the one of the full size stays above 0.999 (photos of `../shared/photos` enlarged to 12
+    /// megapixels, see ARCHITECTURE.md). That is within what every port is held to, so the [`fingerprint`](Self::fingerprint)
+    /// does not name it: an index from before is searched as it is, and not embedded anew for hours for nothing seen.
+    pub fn enough(&self) -> Option<Enough> {
+        const SPARE: u32 = 2;
+        match self.resizing {
+            Resizing::Keep => None,
+            Resizing::ShortestEdge(edge) => Some(Enough { width: SPARE * edge, height: SPARE * edge }),
+            Resizing::Squash { height, width } => Some(Enough { width: SPARE * width, height: SPARE * height }),
+        }
+    }
+
     /// The cropped 8-bit image that [`apply`](Self::apply) turns into numbers; what the model sees of a picture.
     pub fn crop(&self, rgb: &RgbImage) -> RgbImage {
         let (width, height) = match self.resizing {
@@ -98,7 +114,7 @@ impl Preprocessor {
         let pixels = crop.as_raw().as_chunks::<3>().0;
         let mut input = Vec::with_capacity(crop.as_raw().len());
         for (channel, values) in self.values.iter().enumerate() {
-            input.extend(pixels.iter().filter_map(|pixel| Some(values[usize::from(*pixel.get(channel)?)])));
+            input.extend(pixels.iter().map(|pixel| values[usize::from(pixel[channel])]));
         }
         input // [3, h, w]
     }
