@@ -5,7 +5,7 @@ use image::RgbImage;
 use crate::error::Result;
 use crate::index::SetKey;
 use crate::models::Encoder;
-use crate::pixels::Enough;
+use crate::pixels::{Enough, Whole};
 
 /// Turns images and texts into vectors of one space.
 pub trait ImageTextEmbedder: Send + Sync {
@@ -29,8 +29,9 @@ pub trait ImageTextEmbedder: Send + Sync {
         None
     }
 
-    /// Brings an image into the model's input. Shape: `[3, h, w]`, flattened. Runs on worker threads.
-    fn prepare(&self, image: &RgbImage) -> Vec<f32>;
+    /// Brings an image into the model's input; `whole` is what it was decoded from. Shape: `[3, h, w]`, flattened. Runs on
+    /// worker threads.
+    fn prepare(&self, image: &RgbImage, whole: Whole) -> Vec<f32>;
 
     /// Embeds prepared images. Shape: each `[dim]`, unit length.
     ///
@@ -81,8 +82,8 @@ impl ImageTextEmbedder for Encoder {
         self.preprocessor().enough()
     }
 
-    fn prepare(&self, image: &RgbImage) -> Vec<f32> {
-        self.preprocessor().apply(image)
+    fn prepare(&self, image: &RgbImage, whole: Whole) -> Vec<f32> {
+        self.preprocessor().apply_reduced(image, whole)
     }
 
     fn encode_images(&self, prepared: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {

@@ -11,7 +11,7 @@ use super::ingest::{IngestOptions, IngestReport, ingest};
 use super::{Progress, Watch};
 use crate::error::{Error, Result};
 use crate::index::Catalogue;
-use crate::pixels::{DecodeLimits, Picture};
+use crate::pixels::{DecodeLimits, Picture, Whole};
 
 /// Counts what it is asked for, and fails or dawdles on demand.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl ImageTextEmbedder for ColourModel {
         "mean".into()
     }
 
-    fn prepare(&self, image: &RgbImage) -> Vec<f32> {
+    fn prepare(&self, image: &RgbImage, _: Whole) -> Vec<f32> {
         let mut sums = [0.0_f32; 3];
         for pixel in image.pixels() {
             for (sum, value) in sums.iter_mut().zip(pixel.0) {
@@ -188,6 +188,5 @@ impl Bench {
 }
 
 fn whole(rgb: RgbImage) -> Picture {
-    let (width, height) = rgb.dimensions();
-    Picture { rgb, width, height, format: "png", taken_at: None }
+    Picture { whole: Whole::of(&rgb), rgb, format: "png", taken_at: None }
 }

@@ -124,7 +124,7 @@ impl Engine {
                             .and_then(|bytes| pixels::decode_enough(&bytes, path, &limits, preprocessor.enough()));
                         match picture {
                             Ok(picture) => {
-                                std::hint::black_box(preprocessor.apply(&picture.rgb));
+                                std::hint::black_box(preprocessor.apply_reduced(&picture.rgb, picture.whole));
                                 done.fetch_add(1, Ordering::Relaxed);
                             }
                             Err(error) => tracing::warn!("{error}"),

@@ -42,6 +42,25 @@ impl Enough {
     }
 }
 
+/// A picture as stored, upright, of which fewer pixels may have been decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// How many of its pixels on a side one decoded pixel stands for: 1, 2, 4 or 8. The last column and row may stand for
+    /// fewer.
+    pub reduction: u32,
+}
+
+impl Whole {
+    /// Of a picture that is all there.
+    pub fn of(rgb: &RgbImage) -> Self {
+        Self { width: rgb.width(), height: rgb.height(), reduction: 1 }
+    }
+}
+
 /// A decoded image, upright (EXIF orientation applied), alpha laid over white.
 ///
 /// The values are those that are stored in the file: an embedded colour profile is not applied, since Pillow, through
@@ -50,10 +69,8 @@ impl Enough {
 pub struct Picture {
     /// The pixels, upright.
     pub rgb: RgbImage,
-    /// Width of the whole picture, upright; that of `rgb` unless it was decoded smaller.
-    pub width: u32,
-    /// Height of the whole picture, upright.
-    pub height: u32,
+    /// The picture that `rgb` shows, which may have been decoded smaller.
+    pub whole: Whole,
     /// Lower-case name of the sniffed format: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`, `avif`.
     pub format: &'static str,
     /// EXIF `DateTimeOriginal` (else `DateTime`) as seconds since 1970, read as UTC.
@@ -135,7 +152,8 @@ pub fn decode_enough(bytes: &[u8], name: &Path, limits: &DecodeLimits, enough: O
         let mut upright = DynamicImage::ImageRgb8(rgb);
         upright.apply_orientation(opened.exif.orientation);
         let Probe { width, height, format, taken_at } = opened.probe;
-        Ok(Picture { rgb: upright.into_rgb8(), width, height, format, taken_at })
+        let whole = Whole { width, height, reduction: 8 / side.max(1) };
+        Ok(Picture { rgb: upright.into_rgb8(), whole, format, taken_at })
     })
 }
 

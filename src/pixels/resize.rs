@@ -101,12 +101,26 @@ pub fn resize(rgb: &RgbImage, width: u32, height: u32, filter: Resample) -> RgbI
 ///
 /// What of the window lies outside the resized image is black.
 pub fn resize_window(rgb: &RgbImage, width: u32, height: u32, window: Window, filter: Resample) -> RgbImage {
+    resize_part(rgb, [rgb.width(), rgb.height()].map(f64::from), width, height, window, filter)
+}
+
+/// [`resize_window`] of the upper left part of a picture, `extent` pixels wide and high (Pillow's `box`): the last column
+/// and row of a picture that was decoded smaller may stand for less than the others.
+pub(super) fn resize_part(
+    rgb: &RgbImage,
+    extent: [f64; 2],
+    width: u32,
+    height: u32,
+    window: Window,
+    filter: Resample,
+) -> RgbImage {
     let mut target = RgbImage::new(window.width, window.height);
     if rgb.width() == 0 || rgb.height() == 0 {
         return target;
     }
-    let columns = Axis::new(rgb.width(), width, window.left, window.width, filter);
-    let rows = Axis::new(rgb.height(), height, window.top, window.height, filter);
+    let columns =
+        Axis::new(rgb.width(), extent[0], width, window.left..window.left.saturating_add(window.width), filter);
+    let rows = Axis::new(rgb.height(), extent[1], height, window.top..window.top.saturating_add(window.height), filter);
     let stride = rgb.width() as usize * CHANNELS;
     let source = Plane { samples: rgb.as_raw(), stride, columns: 0..rgb.width() as usize, first_row: 0 };
 
@@ -194,16 +208,16 @@ struct Taps {
 }
 
 impl Axis {
-    fn new(source: u32, resized: u32, first: u32, count: u32, filter: Resample) -> Self {
+    fn new(source: u32, extent: f64, resized: u32, window: Range<u32>, filter: Resample) -> Self {
         let inside = |position: u32| (position < resized).then_some(position);
-        let positions = (first..first.saturating_add(count)).map(inside);
+        let positions = window.clone().map(inside);
         let taps = if filter == Resample::Nearest {
-            nearest(source, resized, first, count)
-        } else if source == resized {
+            nearest(source, extent, resized, window)
+        } else if source == resized && extent >= f64::from(source) {
             // The reference leaves out the pass altogether.
             positions.map(|position| position.map_or(Taps::outside(), |p| Taps::copy(p as usize))).collect()
         } else {
-            let scale = f64::from(source) / f64::from(resized);
+            let scale = extent / f64::from(resized);
             positions
                 .map(|position| position.map_or(Taps::outside(), |p| Taps::new(p, scale, source, filter)))
                 .collect()
@@ -252,12 +266,12 @@ impl Taps {
 }
 
 /// The reference adds the step up rather than multiplying it out, and the sum's rounding decides between neighbours.
-fn nearest(source: u32, resized: u32, first: u32, count: u32) -> Vec<Taps> {
-    let step = f64::from(source) / f64::from(resized);
+fn nearest(source: u32, extent: f64, resized: u32, window: Range<u32>) -> Vec<Taps> {
+    let step = extent / f64::from(resized);
     let mut position = step * 0.5;
-    let mut taps = Vec::with_capacity(count as usize);
-    for target in 0..first.saturating_add(count) {
-        if target >= first {
+    let mut taps = Vec::with_capacity(window.len());
+    for target in 0..window.end {
+        if target >= window.start {
             let inside = target < resized && (position as usize) < source as usize;
             taps.push(if inside { Taps::copy(position as usize) } else { Taps::outside() });
         }
@@ -328,85 +342,4 @@ fn to_sample(sum: i32) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn noise(width: u32, height: u32) -> RgbImage {
-        let mut state = 1_u32;
-        RgbImage::from_fn(width, height, |_, _| {
-            image::Rgb([(); 3].map(|()| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 24) as u8
-            }))
-        })
-    }
-
-    #[test]
-    fn a_window_is_the_same_part_of_the_whole() {
-        for (width, height) in [(40, 30), (90, 20), (20, 90), (61, 47)] {
-            for filter in (0..6).filter_map(Resample::from_pillow) {
-                let whole = resize(&noise(61, 47), width, height, filter);
-                let window = Window { left: 7, top: 3, width: 11, height: 15 };
-                let part = resize_window(&noise(61, 47), width, height, window, filter);
-                let expected = image::imageops::crop_imm(&whole, 7, 3, 11, 15).to_image();
-                assert!(part == expected, "{width}x{height} {filter:?}");
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn every_instruction_set_gives_the_same_samples() {
-        if !avx2::available() {
-            return;
-        }
-        let sizes = [(61, 47, 29, 17), (7, 5, 23, 31), (200, 3, 11, 2), (1, 1, 9, 9), (640, 9, 17, 3), (33, 70, 33, 9)];
-        for ((width, height, new_width, new_height), filter) in sizes
-            .into_iter()
-            .flat_map(|sizes| (0..6).filter_map(Resample::from_pillow).map(move |filter| (sizes, filter)))
-        {
-            let picture = noise(width, height);
-            // One column more than there are: what is outside has no weights.
-            let columns = Axis::new(width, new_width, 1, new_width, filter);
-            let rows = Axis::new(height, new_height, 1, new_height, filter);
-            let (across, stride) = (0..width as usize, width as usize * CHANNELS);
-            let source = Plane { samples: picture.as_raw(), stride, columns: across.clone(), first_row: 0 };
-            let used = rows.used();
-            // SAFETY: asked for above.
-            let (fast, fast_rows) = unsafe {
-                (
-                    avx2::filter_columns(&source, used.clone(), &columns),
-                    avx2::filter_rows(&source, across.clone(), &rows),
-                )
-            };
-            let plain = filter_columns_portable(&source, used, &columns);
-            assert!(fast.rows().eq(plain.rows()), "{width} to {new_width} columns, {filter:?}");
-            let plain = filter_rows_portable(&source, across, &rows);
-            assert!(fast_rows.rows().eq(plain.rows()), "{height} to {new_height} rows, {filter:?}");
-        }
-    }
-
-    #[test]
-    fn what_lies_outside_is_black() {
-        let window = Window { left: 8, top: 0, width: 4, height: 12 };
-        let part = resize_window(&RgbImage::from_pixel(5, 5, image::Rgb([90; 3])), 10, 10, window, Resample::Bicubic);
-        let lit = |x, y| part.get_pixel(x, y).0 == [90; 3];
-        assert!(lit(0, 0) && lit(1, 9));
-        assert!(part.enumerate_pixels().all(|(x, y, pixel)| (x < 2 && y < 10) || pixel.0 == [0; 3]));
-    }
-
-    #[test]
-    fn the_same_size_is_the_same_picture() {
-        let picture = noise(13, 9);
-        for filter in (0..6).filter_map(Resample::from_pillow) {
-            assert!(resize(&picture, 13, 9, filter) == picture, "{filter:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_in_or_nothing_out_is_no_panic() {
-        assert_eq!(resize(&RgbImage::new(0, 0), 3, 2, Resample::Bicubic), RgbImage::new(3, 2));
-        assert_eq!(resize(&noise(3, 2), 0, 5, Resample::Lanczos).dimensions(), (0, 5));
-        assert_eq!(resize(&noise(3, 2), 1, 0, Resample::Nearest).dimensions(), (1, 0));
-    }
-}
+mod tests;

@@ -109,11 +109,11 @@ impl Shared<'_> {
         self.peak.fetch_max(pass.in_use, Ordering::Relaxed);
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let picture = (self.decode)(&bytes, &job.path)?;
-            let input = self.embedder.prepare(&picture.rgb);
+            let input = self.embedder.prepare(&picture.rgb, picture.whole);
             let content = Content {
                 hash,
-                width: picture.width,
-                height: picture.height,
+                width: picture.whole.width,
+                height: picture.whole.height,
                 format: picture.format.to_owned(),
                 taken_at: picture.taken_at,
                 look: difference_hash(&picture.rgb),

@@ -47,7 +47,7 @@ impl Plane {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn store<const SIDE: usize>(&mut self, at: usize, rows: [[u8; SIDE]; SIDE]) {
         let place = &mut self.samples[at..at + (SIDE - 1) * self.stride + SIDE];
         for (line, row) in place.chunks_mut(self.stride).zip(rows) {

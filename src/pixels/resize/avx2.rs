@@ -3,6 +3,8 @@
 //! A weight has up to 24 bits, and the instruction that multiplies and adds pairs takes 16. So each weight is cut into a
 //! low part of 15 bits and a high part; both sums are exact, and so is what they make together.
 
+#![allow(clippy::cast_ptr_alignment, reason = "the loads and stores are unaligned ones")]
+
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_extract_epi32, _mm_loadu_si128, _mm_packs_epi32,
     _mm_packus_epi16, _mm_set1_epi32, _mm_srai_epi32, _mm256_add_epi32, _mm256_broadcastsi128_si256,
@@ -61,7 +63,7 @@ pub(super) fn filter_columns(source: &Plane<'_>, rows: Range<usize>, axis: &Axis
     let mut target = Samples::new(rows.len(), columns.len() * CHANNELS, columns.len() * CHANNELS + 1);
     let reach = columns.iter().map(|column| column.byte + column.groups * GROUP * CHANNELS + BEYOND).max().unwrap_or(0);
     let stride = target.stride;
-    let mut padded = vec![0; 0];
+    let mut padded = Vec::new();
     for (some, target) in rows.clone().step_by(TOGETHER).zip(target.bytes.chunks_mut(TOGETHER * stride)) {
         let count = target.len() / stride;
         // The last rows of the picture are copied, since loads reach past their end.

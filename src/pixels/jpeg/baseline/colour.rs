@@ -2,6 +2,9 @@
 //!
 //! Source: libjpeg-turbo, jdsample.c ("fancy" upsampling, a triangle filter) and jdcolor.c.
 
+#![expect(clippy::inline_always, reason = "inside a function with AVX2 the compiler may use it for what it inlines")]
+#![allow(clippy::cast_ptr_alignment, reason = "the loads and stores are unaligned ones")]
+
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_loadu_si128, _mm_or_si128, _mm_shuffle_epi8, _mm_storeu_si128, _mm256_add_epi16,
     _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepu8_epi16, _mm256_madd_epi16, _mm256_mulhi_epi16,
@@ -9,6 +12,8 @@ use std::arch::x86_64::{
     _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srai_epi32, _mm256_sub_epi16, _mm256_unpackhi_epi16,
     _mm256_unpacklo_epi16,
 };
+
+use super::idct::pair;
 
 /// Twice as many samples in a row: each is three parts of its own and one of the neighbour's.
 /// `near` has at least 3 samples, `wide` at least twice as many.
@@ -18,11 +23,11 @@ pub(super) fn widen(near: &[u8], wide: &mut [u8]) {
     let wide = wide.as_chunks_mut::<2>().0;
     for ((pair, own), sides) in wide[1..].iter_mut().zip(&near[1..last]).zip(near.windows(3)) {
         let own = 3 * u16::from(*own);
-        *pair = [(own + u16::from(sides[0]) + 1 >> 2) as u8, (own + u16::from(sides[2]) + 2 >> 2) as u8];
+        *pair = [((own + u16::from(sides[0]) + 1) >> 2) as u8, ((own + u16::from(sides[2]) + 2) >> 2) as u8];
     }
     let sample = |at: usize| u16::from(near[at]);
-    wide[0] = [near[0], (3 * sample(0) + sample(1) + 2 >> 2) as u8];
-    wide[last] = [(3 * sample(last) + sample(last - 1) + 1 >> 2) as u8, near[last]];
+    wide[0] = [near[0], ((3 * sample(0) + sample(1) + 2) >> 2) as u8];
+    wide[last] = [((3 * sample(last) + sample(last - 1) + 1) >> 2) as u8, near[last]];
 }
 
 /// A row of twice as many samples between two rows, of which `near` is three times as near. `sums` is working space.
@@ -35,10 +40,10 @@ pub(super) fn widen_between(near: &[u8], far: &[u8], sums: &mut [u16], wide: &mu
     let last = near.len() - 1;
     let wide = wide.as_chunks_mut::<2>().0;
     for ((pair, own), sides) in wide[1..].iter_mut().zip(&sums[1..last]).zip(sums.windows(3)) {
-        *pair = [(3 * own + sides[0] + 8 >> 4) as u8, (3 * own + sides[2] + 7 >> 4) as u8];
+        *pair = [((3 * own + sides[0] + 8) >> 4) as u8, ((3 * own + sides[2] + 7) >> 4) as u8];
     }
-    wide[0] = [(4 * sums[0] + 8 >> 4) as u8, (3 * sums[0] + sums[1] + 7 >> 4) as u8];
-    wide[last] = [(3 * sums[last] + sums[last - 1] + 8 >> 4) as u8, (4 * sums[last] + 7 >> 4) as u8];
+    wide[0] = [((4 * sums[0] + 8) >> 4) as u8, ((3 * sums[0] + sums[1] + 7) >> 4) as u8];
+    wide[last] = [((3 * sums[last] + sums[last - 1] + 8) >> 4) as u8, ((4 * sums[last] + 7) >> 4) as u8];
 }
 
 /// Samples that are converted at once.
@@ -78,7 +83,7 @@ fn part<const FACTOR: i16>(x: __m256i) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn green_part(cb: __m256i, cr: __m256i) -> __m256i {
-    let factors = _mm256_set1_epi32((18734 << 16) | (-22554_i16 as u16 as i32));
+    let factors = pair(-22554, 18734);
     let rounded = |pairs| {
         let sum = _mm256_add_epi32(_mm256_madd_epi16(pairs, factors), _mm256_set1_epi32(1 << 15));
         _mm256_srai_epi32::<16>(sum)

@@ -2,6 +2,8 @@
 //!
 //! Source: ITU-T T.81, annexes C and F.
 
+#![expect(clippy::inline_always, reason = "a call for every few bits would take longer than what it does")]
+
 use super::idct::PLACE;
 
 /// In place of a run, in an entry: what is no coefficient that was looked up whole. All are 64 and more, so that one
@@ -226,7 +228,8 @@ impl<'a> Bits<'a> {
         // Bits of a byte that is valid in part are there already; the same bits come again.
         self.word |= next >> self.valid;
         self.at += ((63 - self.valid) >> 3) as usize;
-        self.valid |= 56;
+        // 56 and what part of a byte there was.
+        self.valid |= 0b11_1000;
     }
 
     #[inline(always)]

@@ -5,6 +5,8 @@
 //!
 //! Source: libjpeg, jidctint.c (after Loeffler, Ligtenberg and Moschytz, 1989) and jidctred.c.
 
+#![allow(clippy::cast_ptr_alignment, reason = "the loads are unaligned ones")]
+
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_extract_epi32, _mm256_extract_epi64, _mm256_loadu_si256,
     _mm256_madd_epi16, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi32,
@@ -57,7 +59,7 @@ pub(super) fn flat(dc: i16) -> u8 {
 /// Two factors for two neighbours.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn pair(first: i16, second: i16) -> __m256i {
+pub(super) fn pair(first: i16, second: i16) -> __m256i {
     _mm256_set1_epi32((i32::from(second) << 16) | i32::from(first as u16))
 }
 
