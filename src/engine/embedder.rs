@@ -5,6 +5,7 @@ use image::RgbImage;
 use crate::error::Result;
 use crate::index::SetKey;
 use crate::models::Encoder;
+use crate::pixels::{Enough, Whole};
 
 /// Turns images and texts into vectors of one space.
 pub trait ImageTextEmbedder: Send + Sync {
@@ -23,8 +24,14 @@ pub trait ImageTextEmbedder: Send + Sync {
     /// Names the input pipeline; vectors made with another one are not comparable.
     fn preprocessing(&self) -> String;
 
-    /// Brings an image into the model's input. Shape: `[3, h, w]`, flattened. Runs on worker threads.
-    fn prepare(&self, image: &RgbImage) -> Vec<f32>;
+    /// From which size on an image may be decoded smaller than stored; `None`: never.
+    fn enough(&self) -> Option<Enough> {
+        None
+    }
+
+    /// Brings an image into the model's input; `whole` is what it was decoded from. Shape: `[3, h, w]`, flattened. Runs on
+    /// worker threads.
+    fn prepare(&self, image: &RgbImage, whole: Whole) -> Vec<f32>;
 
     /// Embeds prepared images. Shape: each `[dim]`, unit length.
     ///
@@ -71,8 +78,12 @@ impl ImageTextEmbedder for Encoder {
         self.preprocessor().fingerprint().to_owned()
     }
 
-    fn prepare(&self, image: &RgbImage) -> Vec<f32> {
-        self.preprocessor().apply(image)
+    fn enough(&self) -> Option<Enough> {
+        self.preprocessor().enough()
+    }
+
+    fn prepare(&self, image: &RgbImage, whole: Whole) -> Vec<f32> {
+        self.preprocessor().apply_reduced(image, whole)
     }
 
     fn encode_images(&self, prepared: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {

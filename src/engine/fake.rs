@@ -11,7 +11,7 @@ use super::ingest::{IngestOptions, IngestReport, ingest};
 use super::{Progress, Watch};
 use crate::error::{Error, Result};
 use crate::index::Catalogue;
-use crate::pixels::Picture;
+use crate::pixels::{DecodeLimits, Picture, Whole};
 
 /// Counts what it is asked for, and fails or dawdles on demand.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl ImageTextEmbedder for ColourModel {
         "mean".into()
     }
 
-    fn prepare(&self, image: &RgbImage) -> Vec<f32> {
+    fn prepare(&self, image: &RgbImage, _: Whole) -> Vec<f32> {
         let mut sums = [0.0_f32; 3];
         for pixel in image.pixels() {
             for (sum, value) in sums.iter_mut().zip(pixel.0) {
@@ -122,7 +122,7 @@ impl Bench {
             roots: vec![photos.clone()],
             threads: 2,
             batch: 4,
-            max_file_bytes: 1 << 20,
+            limits: DecodeLimits { max_file_bytes: 1 << 20, max_pixels: 1 << 24 },
             decoder: "test 1".into(),
             null_texts: (0..60).map(|i| format!("neutral {i}")).collect(),
             skipped_listed: 10,
@@ -179,10 +179,14 @@ impl Bench {
         self.decoded.fetch_add(1, Ordering::Relaxed);
         assert!(!bytes.starts_with(b"panic"), "asked to");
         if let Some([r, g, b, ..]) = bytes.strip_prefix(b"pixel") {
-            return Ok(Picture { rgb: RgbImage::from_pixel(1, 1, Rgb([*r, *g, *b])), format: "png", taken_at: None });
+            return Ok(whole(RgbImage::from_pixel(1, 1, Rgb([*r, *g, *b]))));
         }
         let image = image::load_from_memory(bytes)
             .map_err(|error| Error::Decode { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Picture { rgb: image.to_rgb8(), format: "png", taken_at: None })
+        Ok(whole(image.to_rgb8()))
     }
+}
+
+fn whole(rgb: RgbImage) -> Picture {
+    Picture { whole: Whole::of(&rgb), rgb, format: "png", taken_at: None }
 }

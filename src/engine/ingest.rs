@@ -25,7 +25,7 @@ use super::{Progress, Watch};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::index::{Catalogue, FolderLock, ScanOptions, SetInfo, Triage, VectorCache, calibration, scan};
-use crate::pixels::Picture;
+use crate::pixels::{DecodeLimits, Picture};
 use session::Session;
 use workers::{Gate, Job, Shared};
 
@@ -41,8 +41,8 @@ pub struct IngestOptions {
     pub threads: usize,
     /// Images encoded together, at most; fewer on a slow machine, where a batch must not take longer than a cancel may.
     pub batch: usize,
-    /// Larger files are refused unread, bytes.
-    pub max_file_bytes: u64,
+    /// What is refused for its size: large files unread.
+    pub limits: DecodeLimits,
     /// Names the decoder and its limits: files that another one refused are tried again.
     pub decoder: String,
     /// Neutral texts for calibration.
@@ -59,8 +59,9 @@ impl IngestOptions {
             roots: config.roots.clone(),
             threads: config.threads,
             batch: 16,
-            max_file_bytes: config.max_file_bytes,
-            decoder: format!("{version} {} {}", config.max_file_bytes, config.max_pixels),
+            limits: DecodeLimits { max_file_bytes: config.max_file_bytes, max_pixels: config.max_pixels },
+            // Large photos that needed too much memory whole are decoded smaller now.
+            decoder: format!("{version} reducing {} {}", config.max_file_bytes, config.max_pixels),
             null_texts: calibration::null_texts(),
             skipped_listed: 100,
         }

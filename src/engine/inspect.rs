@@ -120,9 +120,11 @@ impl Engine {
             for _ in 0..self.config.threads {
                 scope.spawn(|| {
                     while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        match pixels::decode_file(path, &limits) {
+                        let picture = pixels::read_file(path, &limits)
+                            .and_then(|bytes| pixels::decode_enough(&bytes, path, &limits, preprocessor.enough()));
+                        match picture {
                             Ok(picture) => {
-                                std::hint::black_box(preprocessor.apply(&picture.rgb));
+                                std::hint::black_box(preprocessor.apply_reduced(&picture.rgb, picture.whole));
                                 done.fetch_add(1, Ordering::Relaxed);
                             }
                             Err(error) => tracing::warn!("{error}"),

@@ -127,8 +127,8 @@ impl Engine {
         }
         let mut catalogue = self.catalogue()?;
         let encoder = self.index_encoder(&catalogue, watch)?;
-        let limits = self.decode_limits();
-        let decode = move |bytes: &[u8], name: &Path| pixels::decode_bytes(bytes, name, &limits);
+        let (limits, enough) = (self.decode_limits(), encoder.preprocessor().enough());
+        let decode = move |bytes: &[u8], name: &Path| pixels::decode_enough(bytes, name, &limits, enough);
         let options = ingest::IngestOptions {
             null_texts: encoders::null_texts(&encoder),
             ..ingest::IngestOptions::new(&self.config)

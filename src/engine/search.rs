@@ -12,6 +12,7 @@ use super::embedder::ImageTextEmbedder;
 use crate::error::{Error, Result};
 use crate::index::calibration::{DEFAULT_MIN_RELEVANCE, dot, relevance, same_picture};
 use crate::index::{Catalogue, FileRow, Filter, Part, Ranked, Role, SetInfo, VectorCache, Vectors};
+use crate::pixels::Whole;
 pub use duplicates::{DuplicateGroup, duplicate_groups};
 
 /// What is looked for, as vectors. Shapes: each `[dim]`, unit length.
@@ -39,7 +40,7 @@ impl Query {
         let all: Vec<String> = texts.iter().chain(minus).cloned().collect();
         let mut texts_and_minus = if all.is_empty() { Vec::new() } else { embedder.encode_texts(&all)? };
         let minus = texts_and_minus.split_off(texts.len().min(texts_and_minus.len()));
-        let inputs: Vec<Vec<f32>> = images.iter().map(|image| embedder.prepare(image)).collect();
+        let inputs: Vec<Vec<f32>> = images.iter().map(|image| embedder.prepare(image, Whole::of(image))).collect();
         let images = if inputs.is_empty() { Vec::new() } else { embedder.encode_images(&inputs)? };
         let weigh = |vectors: Vec<Vec<f32>>| vectors.into_iter().map(|vector| (vector, 1.0)).collect();
         Ok(Self { texts: weigh(texts_and_minus), images: weigh(images), minus })

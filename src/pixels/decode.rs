@@ -23,6 +23,44 @@ pub struct DecodeLimits {
     pub max_pixels: u64,
 }
 
+/// The least size at which a picture still serves, upright, in pixels.
+///
+/// Formats whose decoders can make a smaller picture for less work may then be decoded smaller than stored (JPEG: to 1/2,
+/// 1/4 or 1/8), but with no side below this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enough {
+    /// Least width.
+    pub width: u32,
+    /// Least height.
+    pub height: u32,
+}
+
+impl Enough {
+    /// For a picture that is stored turned.
+    fn turned(self, turned: bool) -> Self {
+        if turned { Self { width: self.height, height: self.width } } else { self }
+    }
+}
+
+/// A picture as stored, upright, of which fewer pixels may have been decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// How many of its pixels on a side one decoded pixel stands for: 1, 2, 4 or 8. The last column and row may stand for
+    /// fewer.
+    pub reduction: u32,
+}
+
+impl Whole {
+    /// Of a picture that is all there.
+    pub fn of(rgb: &RgbImage) -> Self {
+        Self { width: rgb.width(), height: rgb.height(), reduction: 1 }
+    }
+}
+
 /// A decoded image, upright (EXIF orientation applied), alpha laid over white.
 ///
 /// The values are those that are stored in the file: an embedded colour profile is not applied, since Pillow, through
@@ -31,6 +69,8 @@ pub struct DecodeLimits {
 pub struct Picture {
     /// The pixels, upright.
     pub rgb: RgbImage,
+    /// The picture that `rgb` shows, which may have been decoded smaller.
+    pub whole: Whole,
     /// Lower-case name of the sniffed format: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`, `avif`.
     pub format: &'static str,
     /// EXIF `DateTimeOriginal` (else `DateTime`) as seconds since 1970, read as UTC.
@@ -89,20 +129,41 @@ pub fn decode_file(path: &Path, limits: &DecodeLimits) -> Result<Picture> {
 /// # Errors
 /// As [`decode_file`].
 pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &DecodeLimits) -> Result<Picture> {
+    decode_enough(bytes, name, limits, None)
+}
+
+/// Decodes bytes, where `enough` is given only as large as it asks for if that takes less work; `name` is for messages
+/// only.
+///
+/// # Errors
+/// As [`decode_file`].
+pub fn decode_enough(bytes: &[u8], name: &Path, limits: &DecodeLimits, enough: Option<Enough>) -> Result<Picture> {
     inspect(bytes, name, limits, |format| {
-        let (header, exif) = read_header(bytes, format, limits)?;
-        check_memory(bytes, format, &header, exif.swaps_sides(), limits)?;
+        let opened = Opened::read(bytes, format, limits)?;
+        let side = opened.block_side(enough);
+        opened.check_memory(bytes, side, limits)?;
         let rgb = match format {
-            Format::Jpeg => jpeg::decode(bytes, limits)?,
+            Format::Jpeg => jpeg::decode(bytes, side, limits)?,
             Format::Heic => heic::decode(bytes, limits)?,
             #[cfg(feature = "avif")]
             Format::Avif => avif::decode(bytes, limits)?,
             Format::Raster(raster) => raster::decode(bytes, raster, limits)?,
         };
         let mut upright = DynamicImage::ImageRgb8(rgb);
-        upright.apply_orientation(exif.orientation);
-        Ok(Picture { rgb: upright.into_rgb8(), format: header.format, taken_at: exif.taken_at })
+        upright.apply_orientation(opened.exif.orientation);
+        let Probe { width, height, format, taken_at } = opened.probe;
+        let whole = Whole { width, height, reduction: 8 / side.max(1) };
+        Ok(Picture { rgb: upright.into_rgb8(), whole, format, taken_at })
     })
+}
+
+/// Bytes that [`decode_enough`] takes at its peak, from the headers alone; `None` for what it would refuse.
+pub fn memory_to_decode(bytes: &[u8], limits: &DecodeLimits, enough: Option<Enough>) -> Option<u64> {
+    let needed = inspect(bytes, Path::new(""), limits, |format| {
+        let opened = Opened::read(bytes, format, limits)?;
+        opened.peak_bytes(bytes, opened.block_side(enough))
+    });
+    needed.ok()
 }
 
 /// Reads a file's size, format and date without decoding its pixels.
@@ -111,7 +172,7 @@ pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &DecodeLimits) -> Result<
 /// As [`decode_file`], as far as the header shows it.
 pub fn probe(path: &Path, limits: &DecodeLimits) -> Result<Probe> {
     let bytes = read_file(path, limits)?;
-    inspect(&bytes, path, limits, |format| Ok(read_header(&bytes, format, limits)?.0))
+    inspect(&bytes, path, limits, |format| Ok(Opened::read(&bytes, format, limits)?.probe))
 }
 
 /// The checks that come before a decoder, and the net under it.
@@ -134,62 +195,85 @@ fn inspect<T>(
     result.map_err(|refusal| refusal.named(name, limits))
 }
 
-/// The header, with the pixel limit checked, and what EXIF says.
-fn read_header(bytes: &[u8], format: Format, limits: &DecodeLimits) -> Result<(Probe, Exif), Refusal> {
-    let (width, height) = match format {
-        Format::Jpeg => jpeg::dimensions(bytes)?,
-        Format::Heic => heic::dimensions(bytes)?,
-        #[cfg(feature = "avif")]
-        Format::Avif => avif::dimensions(bytes)?,
-        Format::Raster(raster) => raster::dimensions(bytes, raster)?,
-    };
-    if width == 0 || height == 0 {
-        return Err(Refusal::Broken(format!("its header says {width}x{height} pixels")));
-    }
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > limits.max_pixels {
-        return Err(Refusal::TooLarge(format!("{width}x{height} pixels are {} megapixels", megapixels(pixels))));
-    }
-    let exif = match format {
-        Format::Heic => heic::exif(bytes),
-        #[cfg(feature = "avif")]
-        Format::Avif => avif::exif(bytes),
-        Format::Jpeg | Format::Raster(_) => exif::read_container(bytes),
-    };
-    let (width, height) = if exif.swaps_sides() { (height, width) } else { (width, height) };
-    Ok((Probe { width, height, format: format.name(), taken_at: exif.taken_at }, exif))
+/// A file whose headers were read.
+struct Opened {
+    format: Format,
+    probe: Probe,
+    exif: Exif,
+    /// Of a JPEG.
+    jpeg: Option<jpeg::Header>,
 }
 
-/// Memory that decoding takes at its peak, against what the pixel limit stands for: four bytes a pixel. Ordinary
-/// JPEGs need five, progressive and turned ones and deep samples more, so the largest pictures within the pixel limit
-/// may still be refused: an index run must stay below 1.5 GB with ViT-B/32 loaded.
-fn check_memory(
-    bytes: &[u8],
-    format: Format,
-    header: &Probe,
-    turned: bool,
-    limits: &DecodeLimits,
-) -> Result<(), Refusal> {
-    const BYTES_PER_PIXEL: u64 = 4;
-    let pixels = u64::from(header.width) * u64::from(header.height);
-    let stored = match format {
-        Format::Jpeg => jpeg::peak_bytes(bytes)?,
-        Format::Heic => 6 * pixels,
-        #[cfg(feature = "avif")]
-        Format::Avif => avif::peak_bytes(bytes)?,
-        Format::Raster(raster) => raster::peak_bytes(bytes, raster)?,
-    };
-    let needed = stored + if turned { 3 * pixels } else { 0 };
-    let budget = limits.max_pixels.saturating_mul(BYTES_PER_PIXEL);
-    if needed > budget {
-        let (width, height, mb) = (header.width, header.height, |bytes: u64| bytes / 1_000_000);
-        return Err(Refusal::TooLarge(format!(
+impl Opened {
+    /// Reads the headers and checks the pixel limit.
+    fn read(bytes: &[u8], format: Format, limits: &DecodeLimits) -> Result<Self, Refusal> {
+        let mut jpeg = None;
+        let (width, height) = match format {
+            Format::Jpeg => {
+                let header = jpeg::Header::read(bytes)?;
+                jpeg = Some(header);
+                (header.width, header.height)
+            }
+            Format::Heic => heic::dimensions(bytes)?,
+            #[cfg(feature = "avif")]
+            Format::Avif => avif::dimensions(bytes)?,
+            Format::Raster(raster) => raster::dimensions(bytes, raster)?,
+        };
+        if width == 0 || height == 0 {
+            return Err(Refusal::Broken(format!("its header says {width}x{height} pixels")));
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > limits.max_pixels {
+            return Err(Refusal::TooLarge(format!("{width}x{height} pixels are {} megapixels", megapixels(pixels))));
+        }
+        let exif = match format {
+            Format::Heic => heic::exif(bytes),
+            #[cfg(feature = "avif")]
+            Format::Avif => avif::exif(bytes),
+            Format::Jpeg | Format::Raster(_) => exif::read_container(bytes),
+        };
+        let (width, height) = if exif.swaps_sides() { (height, width) } else { (width, height) };
+        let probe = Probe { width, height, format: format.name(), taken_at: exif.taken_at };
+        Ok(Self { format, probe, exif, jpeg })
+    }
+
+    /// Samples in place of the 8 on a side of a JPEG's blocks; 8 for other formats.
+    fn block_side(&self, enough: Option<Enough>) -> u32 {
+        let enough = enough.map(|enough| enough.turned(self.exif.swaps_sides()));
+        self.jpeg.map_or(8, |header| header.block_side(enough))
+    }
+
+    /// Memory that decoding takes at its peak.
+    fn peak_bytes(&self, bytes: &[u8], side: u32) -> Result<u64, Refusal> {
+        let pixels = u64::from(self.probe.width) * u64::from(self.probe.height);
+        let stored = match (self.format, self.jpeg) {
+            (Format::Jpeg, Some(header)) => header.peak_bytes(bytes.len(), side),
+            (Format::Jpeg | Format::Heic, _) => 6 * pixels,
+            #[cfg(feature = "avif")]
+            (Format::Avif, _) => avif::peak_bytes(bytes)?,
+            (Format::Raster(raster), _) => raster::peak_bytes(bytes, raster)?,
+        };
+        let shown = self.jpeg.map_or(pixels, |header| header.pixels(side));
+        Ok(stored + if self.exif.swaps_sides() { 3 * shown } else { 0 })
+    }
+
+    /// The memory for decoding, against what the pixel limit stands for: four bytes a pixel. Ordinary JPEGs need five,
+    /// progressive and turned ones and deep samples more, so the largest pictures within the pixel limit may still be
+    /// refused: an index run must stay below 1.5 GB with ViT-B/32 loaded. A JPEG that is decoded smaller needs less.
+    fn check_memory(&self, bytes: &[u8], side: u32, limits: &DecodeLimits) -> Result<(), Refusal> {
+        const BYTES_PER_PIXEL: u64 = 4;
+        let needed = self.peak_bytes(bytes, side)?;
+        let budget = limits.max_pixels.saturating_mul(BYTES_PER_PIXEL);
+        if needed <= budget {
+            return Ok(());
+        }
+        let (width, height, mb) = (self.probe.width, self.probe.height, |bytes: u64| bytes / 1_000_000);
+        Err(Refusal::TooLarge(format!(
             "{width}x{height} pixels take {} MB to decode, {} MB are allowed",
             mb(needed),
             mb(budget)
-        )));
+        )))
     }
-    Ok(())
 }
 
 /// Reads a file within the limits.

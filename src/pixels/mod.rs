@@ -29,7 +29,10 @@ pub const FORMATS: &[&str] = &["jpeg", "png", "webp", "gif", "bmp", "tiff", "hei
 pub const FORMATS: &[&str] = &["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"];
 
 pub use annotate::{Mark, annotate};
-pub use decode::{DecodeLimits, Picture, Probe, decode_bytes, decode_file, probe, read_file};
+pub use decode::{
+    DecodeLimits, Enough, Picture, Probe, Whole, decode_bytes, decode_enough, decode_file, memory_to_decode, probe,
+    read_file,
+};
 pub use letterbox::letterbox;
 pub use look::difference_hash;
 pub use preprocess::Preprocessor;

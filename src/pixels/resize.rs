@@ -6,6 +6,9 @@
 //!
 //! Source: Pillow, `src/libImaging/Resample.c` and `Geometry.c` (`ImagingScaleAffine`).
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 use std::f64::consts::PI;
 use std::ops::Range;
 
@@ -98,25 +101,43 @@ pub fn resize(rgb: &RgbImage, width: u32, height: u32, filter: Resample) -> RgbI
 ///
 /// What of the window lies outside the resized image is black.
 pub fn resize_window(rgb: &RgbImage, width: u32, height: u32, window: Window, filter: Resample) -> RgbImage {
+    resize_part(rgb, [rgb.width(), rgb.height()].map(f64::from), width, height, window, filter)
+}
+
+/// [`resize_window`] of the upper left part of a picture, `extent` pixels wide and high (Pillow's `box`): the last column
+/// and row of a picture that was decoded smaller may stand for less than the others.
+pub(super) fn resize_part(
+    rgb: &RgbImage,
+    extent: [f64; 2],
+    width: u32,
+    height: u32,
+    window: Window,
+    filter: Resample,
+) -> RgbImage {
     let mut target = RgbImage::new(window.width, window.height);
     if rgb.width() == 0 || rgb.height() == 0 {
         return target;
     }
-    let columns = Axis::new(rgb.width(), width, window.left, window.width, filter);
-    let rows = Axis::new(rgb.height(), height, window.top, window.height, filter);
-    let source = Plane { samples: rgb.as_raw(), columns: 0..rgb.width() as usize, first_row: 0 };
+    let columns =
+        Axis::new(rgb.width(), extent[0], width, window.left..window.left.saturating_add(window.width), filter);
+    let rows = Axis::new(rgb.height(), extent[1], height, window.top..window.top.saturating_add(window.height), filter);
+    let stride = rgb.width() as usize * CHANNELS;
+    let source = Plane { samples: rgb.as_raw(), stride, columns: 0..rgb.width() as usize, first_row: 0 };
 
     // The first pass covers only what the second reads. Its result is rounded to 8 bits, so the order shows.
-    if rows_first(rgb.dimensions(), (width, height)) {
+    let samples = if rows_first(rgb.dimensions(), (width, height)) {
         let used = columns.used();
         let between = filter_rows(&source, used.clone(), &rows);
-        let between = Plane { samples: &between, columns: used, first_row: 0 };
-        target.copy_from_slice(&filter_columns(&between, 0..window.height as usize, &columns));
+        filter_columns(&between.plane(used, 0), 0..window.height as usize, &columns)
     } else {
         let used = rows.used();
         let between = filter_columns(&source, used.clone(), &columns);
-        let between = Plane { samples: &between, columns: 0..window.width as usize, first_row: used.start };
-        target.copy_from_slice(&filter_rows(&between, 0..window.width as usize, &rows));
+        filter_rows(&between.plane(0..window.width as usize, used.start), 0..window.width as usize, &rows)
+    };
+    for (target, row) in target.rows_mut().zip(samples.rows()) {
+        for (pixel, samples) in target.zip(row.as_chunks().0) {
+            pixel.0 = *samples;
+        }
     }
     target
 }
@@ -133,16 +154,45 @@ fn rows_first((width, height): (u32, u32), (new_width, new_height): (u32, u32)) 
 /// Samples of some rows and columns of an image.
 struct Plane<'a> {
     samples: &'a [u8],
+    /// Bytes from a row to the next.
+    stride: usize,
     columns: Range<usize>,
     first_row: usize,
 }
 
 impl<'a> Plane<'a> {
+    /// Where a row starts.
+    fn start_of(&self, row: usize) -> usize {
+        row.saturating_sub(self.first_row) * self.stride
+    }
+
     /// The samples of `columns` in `row`; empty outside the plane.
     fn part(&self, row: usize, columns: Range<usize>) -> &'a [u8] {
-        let start = row.saturating_sub(self.first_row) * self.columns.len();
-        let at = |column: usize| (start + column.saturating_sub(self.columns.start)) * CHANNELS;
+        let start = self.start_of(row);
+        let at = |column: usize| start + column.saturating_sub(self.columns.start) * CHANNELS;
         self.samples.get(at(columns.start)..at(columns.end)).unwrap_or_default()
+    }
+}
+
+/// What a pass makes: rows, possibly with bytes between them.
+struct Samples {
+    bytes: Vec<u8>,
+    width_bytes: usize,
+    stride: usize,
+}
+
+impl Samples {
+    fn new(rows: usize, width_bytes: usize, stride: usize) -> Self {
+        Self { bytes: vec![0; rows * stride], width_bytes, stride }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.chunks(self.stride.max(1)).map(|row| row.get(..self.width_bytes).unwrap_or_default())
+    }
+
+    /// As the source of the next pass.
+    fn plane(&self, columns: Range<usize>, first_row: usize) -> Plane<'_> {
+        Plane { samples: &self.bytes, stride: self.stride, columns, first_row }
     }
 }
 
@@ -158,16 +208,16 @@ struct Taps {
 }
 
 impl Axis {
-    fn new(source: u32, resized: u32, first: u32, count: u32, filter: Resample) -> Self {
+    fn new(source: u32, extent: f64, resized: u32, window: Range<u32>, filter: Resample) -> Self {
         let inside = |position: u32| (position < resized).then_some(position);
-        let positions = (first..first.saturating_add(count)).map(inside);
+        let positions = window.clone().map(inside);
         let taps = if filter == Resample::Nearest {
-            nearest(source, resized, first, count)
-        } else if source == resized {
+            nearest(source, extent, resized, window)
+        } else if source == resized && extent >= f64::from(source) {
             // The reference leaves out the pass altogether.
             positions.map(|position| position.map_or(Taps::outside(), |p| Taps::copy(p as usize))).collect()
         } else {
-            let scale = f64::from(source) / f64::from(resized);
+            let scale = extent / f64::from(resized);
             positions
                 .map(|position| position.map_or(Taps::outside(), |p| Taps::new(p, scale, source, filter)))
                 .collect()
@@ -216,12 +266,12 @@ impl Taps {
 }
 
 /// The reference adds the step up rather than multiplying it out, and the sum's rounding decides between neighbours.
-fn nearest(source: u32, resized: u32, first: u32, count: u32) -> Vec<Taps> {
-    let step = f64::from(source) / f64::from(resized);
+fn nearest(source: u32, extent: f64, resized: u32, window: Range<u32>) -> Vec<Taps> {
+    let step = extent / f64::from(resized);
     let mut position = step * 0.5;
-    let mut taps = Vec::with_capacity(count as usize);
-    for target in 0..first.saturating_add(count) {
-        if target >= first {
+    let mut taps = Vec::with_capacity(window.len());
+    for target in 0..window.end {
+        if target >= window.start {
             let inside = target < resized && (position as usize) < source as usize;
             taps.push(if inside { Taps::copy(position as usize) } else { Taps::outside() });
         }
@@ -231,10 +281,20 @@ fn nearest(source: u32, resized: u32, first: u32, count: u32) -> Vec<Taps> {
 }
 
 /// The `rows` of `source` with their columns filtered.
-fn filter_columns(source: &Plane<'_>, rows: Range<usize>, columns: &Axis) -> Vec<u8> {
-    let mut target = Vec::with_capacity(rows.len() * columns.taps.len() * CHANNELS);
-    for row in rows {
-        for taps in &columns.taps {
+fn filter_columns(source: &Plane<'_>, rows: Range<usize>, columns: &Axis) -> Samples {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::available() {
+        // SAFETY: the processor has the instructions.
+        return unsafe { avx2::filter_columns(source, rows, columns) };
+    }
+    filter_columns_portable(source, rows, columns)
+}
+
+fn filter_columns_portable(source: &Plane<'_>, rows: Range<usize>, columns: &Axis) -> Samples {
+    let width = columns.taps.len() * CHANNELS;
+    let mut target = Samples::new(rows.len(), width, width);
+    for (row, target) in rows.zip(target.bytes.chunks_mut(width.max(1))) {
+        for (taps, pixel) in columns.taps.iter().zip(target.as_chunks_mut::<CHANNELS>().0) {
             let samples = source.part(row, taps.start..taps.start + taps.weights.len());
             let mut sums = [HALF; CHANNELS];
             for (pixel, weight) in samples.as_chunks::<CHANNELS>().0.iter().zip(&taps.weights) {
@@ -242,24 +302,37 @@ fn filter_columns(source: &Plane<'_>, rows: Range<usize>, columns: &Axis) -> Vec
                     *sum += i32::from(*sample) * weight;
                 }
             }
-            target.extend(sums.map(to_sample));
+            *pixel = sums.map(to_sample);
         }
     }
     target
 }
 
 /// The target rows, over some `columns` of `source`.
-fn filter_rows(source: &Plane<'_>, columns: Range<usize>, rows: &Axis) -> Vec<u8> {
-    let mut target = Vec::with_capacity(rows.taps.len() * columns.len() * CHANNELS);
-    let mut sums = vec![HALF; columns.len() * CHANNELS];
-    for taps in &rows.taps {
+fn filter_rows(source: &Plane<'_>, columns: Range<usize>, rows: &Axis) -> Samples {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::available() {
+        // SAFETY: the processor has the instructions.
+        return unsafe { avx2::filter_rows(source, columns, rows) };
+    }
+    filter_rows_portable(source, columns, rows)
+}
+
+/// The compiler makes vector instructions of it, where the processor family has them for 32-bit products.
+fn filter_rows_portable(source: &Plane<'_>, columns: Range<usize>, rows: &Axis) -> Samples {
+    let width = columns.len() * CHANNELS;
+    let mut target = Samples::new(rows.taps.len(), width, width);
+    let mut sums = vec![HALF; width];
+    for (taps, target) in rows.taps.iter().zip(target.bytes.chunks_mut(width.max(1))) {
         sums.fill(HALF);
         for (row, weight) in (taps.start..).zip(&taps.weights) {
             for (sum, sample) in sums.iter_mut().zip(source.part(row, columns.clone())) {
                 *sum += i32::from(*sample) * weight;
             }
         }
-        target.extend(sums.iter().map(|sum| to_sample(*sum)));
+        for (sample, sum) in target.iter_mut().zip(&sums) {
+            *sample = to_sample(*sum);
+        }
     }
     target
 }
@@ -269,53 +342,4 @@ fn to_sample(sum: i32) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn noise(width: u32, height: u32) -> RgbImage {
-        let mut state = 1_u32;
-        RgbImage::from_fn(width, height, |_, _| {
-            image::Rgb([(); 3].map(|()| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 24) as u8
-            }))
-        })
-    }
-
-    #[test]
-    fn a_window_is_the_same_part_of_the_whole() {
-        for (width, height) in [(40, 30), (90, 20), (20, 90), (61, 47)] {
-            for filter in (0..6).filter_map(Resample::from_pillow) {
-                let whole = resize(&noise(61, 47), width, height, filter);
-                let window = Window { left: 7, top: 3, width: 11, height: 15 };
-                let part = resize_window(&noise(61, 47), width, height, window, filter);
-                let expected = image::imageops::crop_imm(&whole, 7, 3, 11, 15).to_image();
-                assert!(part == expected, "{width}x{height} {filter:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_lies_outside_is_black() {
-        let window = Window { left: 8, top: 0, width: 4, height: 12 };
-        let part = resize_window(&RgbImage::from_pixel(5, 5, image::Rgb([90; 3])), 10, 10, window, Resample::Bicubic);
-        let lit = |x, y| part.get_pixel(x, y).0 == [90; 3];
-        assert!(lit(0, 0) && lit(1, 9));
-        assert!(part.enumerate_pixels().all(|(x, y, pixel)| (x < 2 && y < 10) || pixel.0 == [0; 3]));
-    }
-
-    #[test]
-    fn the_same_size_is_the_same_picture() {
-        let picture = noise(13, 9);
-        for filter in (0..6).filter_map(Resample::from_pillow) {
-            assert!(resize(&picture, 13, 9, filter) == picture, "{filter:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_in_or_nothing_out_is_no_panic() {
-        assert_eq!(resize(&RgbImage::new(0, 0), 3, 2, Resample::Bicubic), RgbImage::new(3, 2));
-        assert_eq!(resize(&noise(3, 2), 0, 5, Resample::Lanczos).dimensions(), (0, 5));
-        assert_eq!(resize(&noise(3, 2), 1, 0, Resample::Nearest).dimensions(), (1, 0));
-    }
-}
+mod tests;

@@ -91,7 +91,7 @@ fn bad_files_are_rows_with_a_reason_and_are_not_tried_twice() {
     assert_eq!(bench.decoded.load(Ordering::Relaxed), decoded);
     // Another decoder, or other limits, try again.
     bench.options.decoder = "test 2".into();
-    bench.options.max_file_bytes = 2 << 20;
+    bench.options.limits.max_file_bytes = 2 << 20;
     assert_eq!(bench.index("").unwrap().skipped, 6);
     assert!(bench.decoded.load(Ordering::Relaxed) > decoded);
 }

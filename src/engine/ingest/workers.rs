@@ -1,20 +1,18 @@
 //! The worker threads: a file's bytes to the model's input.
 
 use std::collections::HashSet;
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use image::ImageDecoder;
-
 use super::{Decode, IngestOptions};
 use crate::engine::embedder::ImageTextEmbedder;
 use crate::error::{Error, Result};
 use crate::index::{Catalogue, Content, Found, SetInfo};
-use crate::pixels::difference_hash;
+use crate::pixels::{difference_hash, memory_to_decode};
 
 /// A file to look at.
 #[derive(Debug, Clone)]
@@ -92,7 +90,7 @@ impl Shared<'_> {
             let found = "a format known by its name only".into();
             return refused(None, &Error::UnsupportedImage { path: job.path.clone(), found });
         }
-        let bytes = match read(&job.path, self.options.max_file_bytes) {
+        let bytes = match read(&job.path, self.options.limits.max_file_bytes) {
             Ok(bytes) => bytes,
             Err(Error::NotFound { .. }) => return Outcome::Gone,
             Err(error) => return refused(None, &error),
@@ -106,15 +104,16 @@ impl Shared<'_> {
         if !self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(hash) {
             return Outcome::Copy(hash);
         }
-        let pass = self.gate.enter(memory_to_decode(&bytes));
+        let needed = memory_to_decode(&bytes, &self.options.limits, self.embedder.enough());
+        let pass = self.gate.enter(needed.unwrap_or(UNKNOWN));
         self.peak.fetch_max(pass.in_use, Ordering::Relaxed);
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let picture = (self.decode)(&bytes, &job.path)?;
-            let input = self.embedder.prepare(&picture.rgb);
+            let input = self.embedder.prepare(&picture.rgb, picture.whole);
             let content = Content {
                 hash,
-                width: picture.rgb.width(),
-                height: picture.rgb.height(),
+                width: picture.whole.width,
+                height: picture.whole.height,
                 format: picture.format.to_owned(),
                 taken_at: picture.taken_at,
                 look: difference_hash(&picture.rgb),
@@ -156,17 +155,8 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Bytes that decoding takes, from the image's header: the decoder's own pixels, RGB, and RGB once more for turning.
-fn memory_to_decode(bytes: &[u8]) -> u64 {
-    /// A phone's photo, in a format whose header is not read here.
-    const UNKNOWN: u64 = 48_000_000 * 6;
-    let decoder =
-        image::ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok().map(image::ImageReader::into_decoder);
-    decoder.and_then(Result::ok).map_or(UNKNOWN, |decoder| {
-        let (width, height) = decoder.dimensions();
-        decoder.total_bytes().saturating_add(u64::from(width) * u64::from(height) * 6)
-    })
-}
+/// Bytes to decode a phone's photo, where the headers do not tell.
+const UNKNOWN: u64 = 48_000_000 * 6;
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
@@ -225,13 +215,5 @@ mod tests {
             assert_eq!(huge.join().unwrap(), u64::MAX);
         });
         assert_eq!(*gate.in_use.lock().unwrap(), 0);
-    }
-
-    #[test]
-    fn memory_is_read_from_the_header() {
-        let mut png = Cursor::new(Vec::new());
-        image::RgbImage::new(30, 20).write_to(&mut png, image::ImageFormat::Png).unwrap();
-        assert_eq!(memory_to_decode(png.get_ref()), 30 * 20 * 9);
-        assert!(memory_to_decode(b"no image") > 1 << 20);
     }
 }

@@ -308,3 +308,40 @@ fn the_end_of_a_thumbnail_is_not_the_end_of_the_photo() {
     assert!(decode(&with_thumbnail).is_ok());
     assert_eq!(reason(&with_thumbnail[..with_thumbnail.len() - 40]), "the file is truncated");
 }
+
+#[test]
+fn a_picture_decoded_smaller_still_says_its_full_size() {
+    // Stored turned, 16 x 24.
+    let turned = fixture("orientation_6.jpg");
+    let enough = Some(Enough { width: 12, height: 8 });
+    let picture = decode_enough(&turned, Path::new("turned"), &LIMITS, enough).unwrap();
+    let whole = Whole { width: 24, height: 16, reduction: 2 };
+    assert_eq!((picture.rgb.dimensions(), picture.whole), ((12, 8), whole));
+    let picture = decode_enough(&turned, Path::new("turned"), &LIMITS, Some(Enough { width: 13, height: 8 })).unwrap();
+    assert_eq!((picture.rgb.dimensions(), picture.whole), ((24, 16), Whole { reduction: 1, ..whole }));
+    // Other formats have no cheap way to be smaller.
+    let picture = decode_enough(&fixture("rgb.png"), Path::new("png"), &LIMITS, enough).unwrap();
+    assert_eq!((picture.rgb.dimensions(), picture.whole), ((24, 16), Whole { reduction: 1, ..whole }));
+}
+
+#[test]
+fn a_photo_that_is_too_large_whole_may_be_decoded_smaller() {
+    let jpeg = fixture("orientation_1.jpg");
+    let exact = DecodeLimits { max_pixels: 24 * 16, ..LIMITS };
+    let refused = decode_bytes(&jpeg, Path::new("photo"), &exact).unwrap_err();
+    assert!(matches!(&refused, Error::ImageTooLarge { what, .. } if what.contains("to decode")), "{refused}");
+    let enough = Some(Enough { width: 6, height: 4 });
+    let (whole, reduced) = (memory_to_decode(&jpeg, &LIMITS, None), memory_to_decode(&jpeg, &LIMITS, enough));
+    assert_eq!(whole.zip(reduced).map(|(whole, reduced)| whole - reduced), Some(5 * (24 * 16 - 6 * 4)));
+    // The file's own bytes count for more than these few pixels.
+    let roomy = DecodeLimits { max_pixels: 24 * 16 + jpeg.len() as u64 / 4 - 24 * 4, ..LIMITS };
+    assert!(decode_bytes(&jpeg, Path::new("photo"), &roomy).is_err());
+    assert!(decode_enough(&jpeg, Path::new("photo"), &roomy, enough).is_ok());
+}
+
+#[test]
+fn memory_is_read_from_the_header() {
+    assert_eq!(memory_to_decode(&bomb(30, 20), &LIMITS, None), Some(30 * 20 * 3));
+    assert_eq!(memory_to_decode(b"no image", &LIMITS, None), None);
+    assert_eq!(memory_to_decode(&bomb(60_000, 60_000), &LIMITS, None), None);
+}

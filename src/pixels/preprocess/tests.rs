@@ -84,6 +84,27 @@ fn a_strip_of_a_panorama_costs_no_more_than_its_crop() {
     assert_eq!(crop.get_pixel(112, 112).0[0], 100);
 }
 
+/// 901 x 1203 at 1/4 has 226 x 301 pixels: in proportion 298 rows at 224 columns, not 299 as the whole picture.
+#[test]
+fn a_picture_decoded_smaller_is_seen_where_the_whole_one_is() {
+    let preprocessor = read(&json!({"image_processor_type": "CLIPImageProcessor"})).unwrap();
+    let shade = |x: f64, y: f64| {
+        image::Rgb([x / 901.0 * 255.0, y / 1203.0 * 255.0, 127.0 + 120.0 * ((x + y) / 30.0).sin()].map(|v| v as u8))
+    };
+    let whole = RgbImage::from_fn(901, 1203, |x, y| shade(f64::from(x), f64::from(y)));
+    // As a mean of four by four.
+    let small = RgbImage::from_fn(226, 301, |x, y| shade(f64::from(x) * 4.0 + 1.5, f64::from(y) * 4.0 + 1.5));
+    let full_size = Whole { reduction: 4, ..Whole::of(&whole) };
+    let (expected, seen) = (preprocessor.crop(&whole), preprocessor.crop_reduced(&small, full_size));
+    let most = |other: &RgbImage| {
+        let inner = |x: u32, y: u32| (3..221).contains(&x) && (3..221).contains(&y);
+        let pairs = expected.enumerate_pixels().zip(other.pixels()).filter(|((x, y, _), _)| inner(*x, *y));
+        pairs.flat_map(|((_, _, a), b)| a.0.into_iter().zip(b.0).map(|(a, b)| a.abs_diff(b))).max().unwrap()
+    };
+    assert!(most(&seen) <= 4, "{}", most(&seen));
+    assert!(most(&preprocessor.crop(&small)) > 4, "{}", most(&preprocessor.crop(&small)));
+}
+
 #[test]
 fn equal_pipelines_have_equal_fingerprints() {
     let fingerprint = |json: Value| read(&json).unwrap().fingerprint().to_owned();
