@@ -44,7 +44,7 @@ fn encode(engine: &Engine, tower: Tower, batch: usize, baseline: bool, cancel: &
     };
     let answer = json!({
         "ms_per_item": ms / batch as f64, "batch": batch, "precision": bench.precision(), "device": bench.device(),
-        "model": bench.id(), "threads": engine.config().threads,
+        "kernel": bench.kernel(), "model": bench.id(), "threads": engine.config().threads,
     });
     if engine.config().json {
         render::json(&answer);

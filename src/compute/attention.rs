@@ -169,7 +169,9 @@ fn one_head(q: Matrix<'_>, k: Matrix<'_>, v: Matrix<'_>, visible: Visible<'_>, m
             let row = row.get_mut(..size).unwrap_or_default();
             // A query that may look at nothing sees zeros, not 0 / 0.
             let factor = if total > 0.0 { 1.0 / total } else { 0.0 };
-            row.iter_mut().for_each(|value| *value *= factor);
+            for value in row.iter_mut() {
+                *value *= factor;
+            }
             put(query, row);
         }
     }

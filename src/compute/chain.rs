@@ -46,11 +46,12 @@ enum Data {
 }
 
 /// What waits for the layers after it.
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct Pending<'a> {
     norm: Option<&'a LayerNorm>,
     linear: Option<&'a Linear>,
     activation: Option<Activation>,
+    residual: Option<Tensor>,
 }
 
 impl<'a> Chain<'a> {
@@ -61,7 +62,7 @@ impl<'a> Chain<'a> {
     /// A layer normalisation. Shape: unchanged.
     pub fn norm(self, norm: &'a LayerNorm) -> Self {
         self.then(|state| {
-            let mut state = state.settle(None)?;
+            let mut state = state.settle()?;
             state.pending.norm = Some(norm);
             Ok(state)
         })
@@ -70,7 +71,7 @@ impl<'a> Chain<'a> {
     /// A linear layer. Shape: `[.., inputs]` -> `[.., outputs]`.
     pub fn linear(self, linear: &'a Linear) -> Self {
         self.then(|state| {
-            let mut state = if state.pending.linear.is_some() { state.settle(None)? } else { state };
+            let mut state = if state.pending.linear.is_some() { state.settle()? } else { state };
             state.pending.linear = Some(linear);
             Ok(state)
         })
@@ -79,7 +80,8 @@ impl<'a> Chain<'a> {
     /// The function of each number; follows a linear layer. Shape: unchanged.
     pub fn activation(self, activation: Activation) -> Self {
         self.then(|mut state| {
-            if state.pending.linear.is_none() || state.pending.activation.is_some() {
+            if state.pending.linear.is_none() || state.pending.activation.is_some() || state.pending.residual.is_some()
+            {
                 candle_core::bail!("an activation in a chain follows a linear layer");
             }
             state.pending.activation = Some(activation);
@@ -89,11 +91,12 @@ impl<'a> Chain<'a> {
 
     /// Adds a tensor of the same shape; follows a linear layer.
     pub fn plus(self, residual: &Tensor) -> Self {
-        self.then(|state| {
-            if state.pending.linear.is_none() {
+        self.then(|mut state| {
+            if state.pending.linear.is_none() || state.pending.residual.is_some() {
                 candle_core::bail!("a residual in a chain follows a linear layer");
             }
-            state.settle(Some(residual))
+            state.pending.residual = Some(residual.contiguous()?);
+            Ok(state)
         })
     }
 
@@ -104,7 +107,7 @@ impl<'a> Chain<'a> {
     /// Source: Vaswani et al. 2017, section 3.2.
     pub fn self_attention(self, heads: usize, mask: Mask<'_>, wanted: Option<&[usize]>) -> Self {
         self.then(|state| {
-            let state = state.settle(None)?;
+            let state = state.settle()?;
             let hidden = state.width() / 3;
             let (q, k, v) = (state.part(0, hidden)?, state.part(hidden, hidden)?, state.part(2 * hidden, hidden)?);
             let Some(wanted) = wanted else { return attention(&q, &k, &v, heads, mask) };
@@ -125,7 +128,7 @@ impl<'a> Chain<'a> {
     /// Shapes: `[batch or 1, queries, hidden]`, keys and values `[batch, keys, 2 * hidden]` -> `[batch, queries, hidden]`.
     pub fn attend_to(self, keys_and_values: Chain<'_>, heads: usize, mask: Mask<'_>) -> Self {
         self.then(|state| {
-            let (q, kv) = (state.settle(None)?, keys_and_values.state?.settle(None)?);
+            let (q, kv) = (state.settle()?, keys_and_values.state?.settle()?);
             let hidden = q.width();
             attention(&q.part(0, hidden)?, &kv.part(0, hidden)?, &kv.part(hidden, hidden)?, heads, mask)
         })
@@ -134,7 +137,7 @@ impl<'a> Chain<'a> {
     /// As [`Chain::attend_to`], for keys and values that come from different chains. Shapes: `[batch, keys, hidden]` each.
     pub fn attend_to_both(self, keys: Chain<'_>, values: Chain<'_>, heads: usize, mask: Mask<'_>) -> Self {
         self.then(|state| {
-            let (q, k, v) = (state.settle(None)?, keys.state?.settle(None)?, values.state?.settle(None)?);
+            let (q, k, v) = (state.settle()?, keys.state?.settle()?, values.state?.settle()?);
             let hidden = q.width();
             attention(&q.part(0, hidden)?, &k.part(0, hidden)?, &v.part(0, hidden)?, heads, mask)
         })
@@ -186,31 +189,30 @@ impl State<'_> {
         self.dims.iter().product()
     }
 
-    /// Does what is pending.
-    fn settle(self, residual: Option<&Tensor>) -> candle_core::Result<Self> {
-        let Pending { norm, linear, activation } = self.pending;
-        if norm.is_none() && linear.is_none() {
-            return Ok(self);
-        }
+    fn is_settled(&self) -> bool {
+        self.pending.norm.is_none() && self.pending.linear.is_none()
+    }
+
+    /// Dimensions once everything pending is done.
+    fn settled_dims(&self) -> Vec<usize> {
         let mut dims = self.dims.clone();
-        if let (Some(last), Some(linear)) = (dims.last_mut(), linear) {
+        if let (Some(last), Some(linear)) = (dims.last_mut(), self.pending.linear) {
             *last = linear.outputs();
         }
+        dims
+    }
+
+    /// Does what is pending.
+    fn settle(self) -> candle_core::Result<Self> {
+        if self.is_settled() {
+            return Ok(self);
+        }
+        let dims = self.settled_dims();
         let data = match &self.data {
-            Data::Tensor(x) if !is_cpu(x) => {
-                let x = norm.map_or_else(|| Ok(x.clone()), |norm| norm.tensor(x))?;
-                let x = match linear {
-                    Some(linear) => linear.tensor(&x, activation)?,
-                    None => x,
-                };
-                Data::Tensor(match residual {
-                    Some(residual) => (x + residual)?,
-                    None => x,
-                })
-            }
+            Data::Tensor(x) if !is_cpu(x) => Data::Tensor(self.pending.tensor(x)?),
             data => {
                 let mut out = Buffer::of::<f32>(dims.iter().product());
-                self.compute(data, residual, out.slice_mut())?;
+                self.compute(data, out.slice_mut())?;
                 Data::Buffer(out)
             }
         };
@@ -218,23 +220,18 @@ impl State<'_> {
     }
 
     /// What is pending, on a CPU.
-    fn compute(&self, data: &Data, residual: Option<&Tensor>, out: &mut [f32]) -> candle_core::Result<()> {
-        let Pending { norm, linear, activation } = self.pending;
+    fn compute(&self, data: &Data, out: &mut [f32]) -> candle_core::Result<()> {
+        let Pending { norm, linear, activation, residual } = &self.pending;
         let (len, width) = (self.len(), self.width());
         data.read(|values| {
             let input = Matrix::new(values.get(..len).unwrap_or_default(), width);
-            match (linear, residual) {
-                (Some(linear), None) => linear.multiply(input, norm, activation, None, out),
-                (Some(linear), Some(residual)) => {
-                    let contiguous = residual.contiguous()?;
-                    with_values(&contiguous, |values| linear.multiply(input, norm, activation, Some(values), out))?
+            match (linear, residual, norm) {
+                (Some(linear), None, norm) => linear.multiply(input, *norm, *activation, None, out),
+                (Some(linear), Some(residual), norm) => {
+                    with_values(residual, |values| linear.multiply(input, *norm, *activation, Some(values), out))?
                 }
-                (None, _) => {
-                    if let Some(norm) = norm {
-                        norm.rows(input, out)?;
-                    }
-                    Ok(())
-                }
+                (None, _, Some(norm)) => norm.rows(input, out),
+                (None, _, None) => Ok(()),
             }
         })?
     }
@@ -249,26 +246,35 @@ impl State<'_> {
     }
 
     fn into_tensor(self) -> candle_core::Result<Tensor> {
-        if self.pending.norm.is_none() && self.pending.linear.is_none() {
-            return match self.data {
-                Data::Tensor(x) => Ok(x),
-                Data::Buffer(buffer) => {
-                    let len = self.dims.iter().product::<usize>();
-                    let values = buffer.slice::<f32>().get(..len).unwrap_or_default().to_vec();
-                    Tensor::from_vec(values, self.dims, &candle_core::Device::Cpu)
-                }
-            };
+        if matches!(&self.data, Data::Tensor(x) if self.is_settled() || !is_cpu(x)) {
+            let Data::Tensor(x) = &self.data else { candle_core::bail!("no tensor") };
+            return self.pending.tensor(x);
         }
-        if matches!(&self.data, Data::Tensor(x) if !is_cpu(x)) {
-            return self.settle(None)?.into_tensor();
+        let dims = self.settled_dims();
+        let values = match &self.data {
+            Data::Buffer(buffer) if self.is_settled() => buffer.slice().get(..self.len()).unwrap_or_default().to_vec(),
+            data => {
+                let mut out = vec![0.0; dims.iter().product()];
+                self.compute(data, &mut out)?;
+                out
+            }
+        };
+        Tensor::from_vec(values, dims, &candle_core::Device::Cpu)
+    }
+}
+
+impl Pending<'_> {
+    /// All of it, with candle's operations.
+    fn tensor(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let x = self.norm.map_or_else(|| Ok(x.clone()), |norm| norm.tensor(x))?;
+        let x = match self.linear {
+            Some(linear) => linear.tensor(&x, self.activation)?,
+            None => x,
+        };
+        match &self.residual {
+            Some(residual) => x + residual,
+            None => Ok(x),
         }
-        let mut dims = self.dims.clone();
-        if let (Some(last), Some(linear)) = (dims.last_mut(), self.pending.linear) {
-            *last = linear.outputs();
-        }
-        let mut out = vec![0.0; dims.iter().product()];
-        self.compute(&self.data, None, &mut out)?;
-        Tensor::from_vec(out, dims, &candle_core::Device::Cpu)
     }
 }
 

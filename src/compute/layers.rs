@@ -253,7 +253,9 @@ impl Embedding {
                 Table::Here(table) => table.index_select(&Tensor::new(ids, table.device())?, 0)?.reshape(shape),
                 Table::Elsewhere(source, backend) => {
                     let mut values = Vec::with_capacity(ids.len() * self.size);
-                    ids.iter().for_each(|id| source(*id as usize, &mut values));
+                    for id in ids {
+                        source(*id as usize, &mut values);
+                    }
                     Tensor::from_vec(values, shape, &backend.device)?.to_dtype(backend.dtype())
                 }
             }

@@ -60,10 +60,9 @@ impl Backend {
             DeviceChoice::Metal => metal()?,
         };
         let precision = match (precision, device.is_cpu()) {
-            (PrecisionChoice::F32, _) => "f32",
             (PrecisionChoice::Bf16, _) | (PrecisionChoice::Auto, false) => "bf16",
             (PrecisionChoice::Auto, true) if product::kernel(Number::Bf16).is_fast() => "bf16",
-            (PrecisionChoice::Auto, true) => "f32",
+            (PrecisionChoice::F32, _) | (PrecisionChoice::Auto, true) => "f32",
             (PrecisionChoice::Int8, true) => "int8",
             (PrecisionChoice::Int8, false) => return Err(no_precision("int8", &device)),
         };

@@ -6,6 +6,7 @@ use image::RgbImage;
 
 use super::{Engine, Progress, Watch};
 use crate::compute::Backend;
+use crate::config::PrecisionChoice;
 use crate::error::{Error, Result};
 use crate::index::calibration;
 use crate::models::baseline::Baseline;
@@ -15,9 +16,9 @@ use crate::models::{Encoder, ModelFiles, registry, starter};
 /// Models kept loaded: the one in use, and the one that an older index needs.
 const KEPT: usize = 2;
 
-/// Loaded encoders by the name that they were asked for, most recent first.
+/// Loaded encoders by the name and precision that they were asked for, most recent first.
 #[derive(Debug, Default)]
-pub(super) struct Encoders(Mutex<Vec<(String, Arc<Encoder>)>>);
+pub(super) struct Encoders(Mutex<Vec<(String, PrecisionChoice, Arc<Encoder>)>>);
 
 impl Engine {
     /// The model that the caller named, else the default of this device: fast on a CPU, balanced on a GPU.
@@ -51,19 +52,27 @@ impl Engine {
     /// # Errors
     /// The model is unknown, not on this machine, or its checkpoint is refused.
     pub fn encoder(&self, name: &str, watch: &Watch<'_>) -> Result<Arc<Encoder>> {
+        self.encoder_in(name, self.config.precision, watch)
+    }
+
+    /// As [`Engine::encoder`], in a precision of its own.
+    ///
+    /// # Errors
+    /// As [`Engine::encoder`]; the device does not compute in the precision.
+    pub fn encoder_in(&self, name: &str, precision: PrecisionChoice, watch: &Watch<'_>) -> Result<Arc<Encoder>> {
         let mut kept = self.encoders.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(at) = kept.iter().position(|(known, _)| known == name) {
+        if let Some(at) = kept.iter().position(|(known, at, _)| known == name && *at == precision) {
             let found = kept.remove(at);
-            let encoder = Arc::clone(&found.1);
+            let encoder = Arc::clone(&found.2);
             kept.insert(0, found);
             return Ok(encoder);
         }
         let files = self.model_files(name, self.config.model.as_deref() == Some(name), watch)?;
         watch.check()?;
         (watch.progress)(Progress { phase: "load", done: 0, total: Some(1), message: name.to_owned() });
-        let encoder = Arc::new(Encoder::load(&files, &self.backend()?)?);
+        let encoder = Arc::new(Encoder::load(&files, &Backend::new(self.config.device, precision)?)?);
         (watch.progress)(Progress { phase: "load", done: 1, total: Some(1), message: name.to_owned() });
-        kept.insert(0, (name.to_owned(), Arc::clone(&encoder)));
+        kept.insert(0, (name.to_owned(), precision, Arc::clone(&encoder)));
         kept.truncate(KEPT);
         Ok(encoder)
     }
@@ -160,6 +169,11 @@ impl BenchEncoder {
     /// `f32`, `bf16`, `int8`.
     pub fn precision(&self) -> &'static str {
         self.encoder.backend().precision
+    }
+
+    /// What multiplies its matrices.
+    pub fn kernel(&self) -> &'static str {
+        self.encoder.backend().kernel_name()
     }
 
     /// `cpu`, `cuda`, `metal`.

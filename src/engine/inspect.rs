@@ -36,7 +36,10 @@ impl Engine {
         let roots = self.config.roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ");
         vec![
             Finding { what: "roots", ok: true, found: roots, hint: None },
-            finding("device", self.backend().map(|b| format!("{} {}", b.device_name(), b.precision))),
+            finding(
+                "device",
+                self.backend().map(|b| format!("{} {} ({})", b.device_name(), b.precision, b.kernel_name())),
+            ),
             finding("model", self.model_state()),
             self.detector_finding(),
             finding("data folder", self.data_folder_state()),

@@ -28,12 +28,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::config::Config;
+use crate::config::{Config, PrecisionChoice};
 use crate::error::{Error, Result};
-use crate::index::{Catalogue, VectorCache};
+use crate::index::{Catalogue, SetInfo, SetKey, VectorCache};
 pub use crate::knowledge::documents;
 use crate::models::Encoder;
 use crate::pixels::{self, DecodeLimits, Picture};
+use embedder::ImageTextEmbedder as _;
 
 /// How far a long run has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,7 +102,8 @@ impl Engine {
     }
 
     /// The model that belongs to the index: the one that the caller named, else the one that the index was last built
-    /// with, else the default of this device. A search must use the model of the vectors that it searches.
+    /// with, else the default of this device. A search must use the model of the vectors that it searches; their precision
+    /// too, unless another one was asked for, so that an index survives a change of what is fastest.
     ///
     /// # Errors
     /// The catalogue cannot be read; the model cannot be loaded.
@@ -113,7 +115,20 @@ impl Engine {
                 None => self.model_name()?,
             },
         };
-        self.encoder(&name, watch)
+        let encoder = self.encoder(&name, watch)?;
+        if self.config.precision != PrecisionChoice::Auto {
+            return Ok(encoder);
+        }
+        let key = encoder.set_key();
+        let alike =
+            |set: &SetInfo| set.vectors > 0 && SetKey { precision: key.precision.clone(), ..set.key.clone() } == key;
+        match catalogue.sets()?.into_iter().rev().find(alike) {
+            Some(set) => match PrecisionChoice::from_name(&set.key.precision) {
+                Some(precision) if set.key.precision != key.precision => self.encoder_in(&name, precision, watch),
+                _ => Ok(encoder),
+            },
+            None => Ok(encoder),
+        }
     }
 
     /// Embeds what is new or changed under a folder.

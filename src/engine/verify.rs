@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Engine, Watch};
+use crate::config::PrecisionChoice;
 use crate::error::Result;
 use crate::models::verify::{self, FileRow, Photo, Row};
 
@@ -34,7 +35,12 @@ impl Engine {
     pub fn verify(&self, name: &str, images: &[String], watch: &Watch<'_>) -> Result<Verified> {
         let files = self.model_files(name, false, watch)?;
         let file_rows = verify::files(&files, watch.cancel)?;
-        let encoder = self.encoder(name, watch)?;
+        // The published values are those of 32-bit floats.
+        let precision = match self.config.precision {
+            PrecisionChoice::Auto => PrecisionChoice::F32,
+            asked => asked,
+        };
+        let encoder = self.encoder_in(name, precision, watch)?;
         let mut photos = Vec::with_capacity(images.len());
         for image in images {
             let photo = Photo::from_path(Path::new(image)).unwrap_or(Photo::CocoCats);

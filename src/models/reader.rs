@@ -281,13 +281,12 @@ impl<T: 'static> Lazy<T> {
             return Ok(built);
         }
         let _one = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.built.get() {
-            Some(built) => Ok(built),
-            None => {
-                let part = (self.build)()?;
-                Ok(self.built.get_or_init(|| part))
-            }
+        // Somebody may have built it in the meantime.
+        if let Some(built) = self.built.get() {
+            return Ok(built);
         }
+        let part = (self.build)()?;
+        Ok(self.built.get_or_init(|| part))
     }
 }
 

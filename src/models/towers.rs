@@ -44,8 +44,8 @@ pub struct Towers {
 
 #[derive(Debug)]
 enum Architecture {
-    Clip(ClipModel),
-    Siglip(SiglipModel),
+    Clip(Box<ClipModel>),
+    Siglip(Box<SiglipModel>),
 }
 
 /// Images and texts that go through a tower at once: enough to fill the matrix products.
@@ -218,17 +218,17 @@ impl Towers {
 
     fn image_features(&self, images: &[Vec<f32>], stages: &mut Stages) -> Result<Tensor> {
         let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-        match &self.architecture {
+        on_a_worker(|| match &self.architecture {
             Architecture::Clip(clip) => clip.image_features(&images, &self.backend, stages),
             Architecture::Siglip(siglip) => siglip.image_features(&images, &self.backend, stages),
-        }
+        })
     }
 
     fn text_features(&self, ids: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
-        match &self.architecture {
+        on_a_worker(|| match &self.architecture {
             Architecture::Clip(clip) => clip.text_features(ids, stages),
             Architecture::Siglip(siglip) => siglip.text_features(ids, self.tokenizer.pad(), stages),
-        }
+        })
     }
 
     fn check_images(&self, images: &[Vec<f32>]) -> Result<()> {
@@ -267,12 +267,18 @@ impl Towers {
     }
 }
 
+/// Runs a forward pass on a thread of the pool: from outside, each of its hundred parallel steps would wait for a thread to
+/// wake up and, at its end, for the caller to.
+fn on_a_worker<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| run())
+}
+
 impl Architecture {
     fn load(config: &ModelConfig, files: &ModelFiles, backend: &Backend) -> Result<Self> {
         let checkpoint = std::sync::Arc::new(Checkpoint::open(files)?);
         reader::load(&checkpoint, backend, &files.id, |reader| match config {
-            ModelConfig::Clip(config) => Ok(Self::Clip(ClipModel::new(reader, config)?)),
-            ModelConfig::Siglip(config) => Ok(Self::Siglip(SiglipModel::new(reader, config)?)),
+            ModelConfig::Clip(config) => Ok(Self::Clip(Box::new(ClipModel::new(reader, config)?))),
+            ModelConfig::Siglip(config) => Ok(Self::Siglip(Box::new(SiglipModel::new(reader, config)?))),
         })
     }
 }

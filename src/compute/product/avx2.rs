@@ -41,13 +41,13 @@ pub(super) static INT16: Kernel = Kernel {
 pub(super) static INT8: Kernel = Kernel {
     name: "avx2 int8",
     number: Number::Int8,
-    columns: 8,
+    columns: 16,
     group: 8,
     part: 4,
     block: 1024,
     levels: 127,
     most: i16::MAX as i32 / 127,
-    tiles: tiles!(Eights, 1, "avx2,fma", [1 2 3 4 5 6 7 8 9 10]),
+    tiles: tiles!(Eights, 2, "avx2,fma", [1 2 3 4]),
 };
 
 struct Floats;
@@ -66,9 +66,9 @@ impl Unit for Floats {
     }
 
     #[inline(always)]
-    unsafe fn weights(b: *const u8) -> Self::Weights {
+    unsafe fn weights<const VECTORS: usize>(b: *const u8, vector: usize) -> Self::Weights {
         // SAFETY: as the trait demands.
-        unsafe { _mm256_loadu_ps(b.cast()) }
+        unsafe { _mm256_loadu_ps(b.add(vector * 32).cast()) }
     }
 
     #[inline(always)]
@@ -146,9 +146,9 @@ impl Unit for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn weights(b: *const u8) -> Self::Weights {
+    unsafe fn weights<const VECTORS: usize>(b: *const u8, vector: usize) -> Self::Weights {
         // SAFETY: as the trait demands.
-        unsafe { _mm256_loadu_si256(b.cast()) }
+        unsafe { _mm256_loadu_si256(b.add(vector * 32).cast()) }
     }
 
     #[inline(always)]
@@ -188,9 +188,12 @@ impl Unit for Eights {
     }
 
     #[inline(always)]
-    unsafe fn weights(b: *const u8) -> Self::Weights {
+    unsafe fn weights<const VECTORS: usize>(b: *const u8, vector: usize) -> Self::Weights {
         // SAFETY: as the trait demands.
-        unsafe { [_mm256_loadu_si256(b.cast()), _mm256_loadu_si256(b.add(32).cast())] }
+        unsafe {
+            let b = b.add(vector * 32);
+            [_mm256_loadu_si256(b.cast()), _mm256_loadu_si256(b.add(VECTORS * 32).cast())]
+        }
     }
 
     #[inline(always)]

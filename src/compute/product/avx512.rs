@@ -1,6 +1,7 @@
 //! 512-bit vectors of x86: 32-bit floats, bfloat16, 16-bit and 8-bit integers.
 
-#![allow(clippy::inline_always)]
+// Vectors are read from any address.
+#![allow(clippy::inline_always, clippy::cast_ptr_alignment)]
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_add_epi32, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
@@ -128,17 +129,17 @@ macro_rules! unit {
             }
 
             #[inline(always)]
-            unsafe fn weights(b: *const u8) -> Self::Weights {
-                // SAFETY: as the trait demands; the vector types are 64 bytes that mean what the instruction takes them for.
-                unsafe { std::mem::transmute::<__m512i, $weights>(_mm512_loadu_si512(b.cast())) }
+            unsafe fn weights<const VECTORS: usize>(b: *const u8, vector: usize) -> Self::Weights {
+                // SAFETY: as the trait demands; a vector type is 64 bytes that mean what the instruction takes them for.
+                unsafe { b.add(vector * 64).cast::<$weights>().read_unaligned() }
             }
 
             #[inline(always)]
             unsafe fn row(a: *const u8) -> Self::Row {
                 // SAFETY: as above.
                 unsafe {
-                    let group = a.cast::<i32>().read_unaligned();
-                    std::mem::transmute::<__m512i, $weights>(_mm512_set1_epi32(group))
+                    let groups = _mm512_set1_epi32(a.cast::<i32>().read_unaligned());
+                    std::ptr::from_ref(&groups).cast::<$weights>().read()
                 }
             }
 

@@ -54,9 +54,9 @@ macro_rules! unit {
             }
 
             #[inline(always)]
-            unsafe fn weights(b: *const u8) -> Self::Weights {
+            unsafe fn weights<const VECTORS: usize>(b: *const u8, vector: usize) -> Self::Weights {
                 // SAFETY: as the trait demands.
-                unsafe { _mm256_loadu_si256(b.cast()) }
+                unsafe { _mm256_loadu_si256(b.add(vector * 32).cast()) }
             }
 
             #[inline(always)]

@@ -23,7 +23,7 @@ pub(crate) struct Epilogue<'a> {
 /// Rows that are multiplied with a panel before the next panel: a block of them fits into the second-level cache.
 const ROWS_PER_TASK: usize = 96;
 /// Tasks that a thread should find, so that one that is held up does not keep the others waiting long.
-const TASKS_PER_THREAD: usize = 4;
+const TASKS_PER_THREAD: usize = 16;
 
 /// `out = x W^T`, finished. Shapes: `input` `[rows, inputs]`, `out` `[rows, outputs]`.
 ///

@@ -1,6 +1,7 @@
 //! Products without any processor's own instructions: what the compiler makes of plain loops (on ARM its vectors).
 
-#![allow(clippy::inline_always)]
+// Vectors are read from any address.
+#![allow(clippy::inline_always, clippy::cast_ptr_alignment)]
 
 use super::unit::{Kernel, Multiply, Number, Tile, Unit, multiply};
 
@@ -67,9 +68,9 @@ impl Unit for Floats {
     }
 
     #[inline(always)]
-    unsafe fn weights(b: *const u8) -> Self::Weights {
+    unsafe fn weights<const VECTORS: usize>(b: *const u8, vector: usize) -> Self::Weights {
         // SAFETY: as the trait demands; so below.
-        unsafe { b.cast::<[f32; LANES]>().read_unaligned() }
+        unsafe { b.cast::<[f32; LANES]>().add(vector).read_unaligned() }
     }
 
     #[inline(always)]
@@ -113,9 +114,9 @@ impl Unit for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn weights(b: *const u8) -> Self::Weights {
+    unsafe fn weights<const VECTORS: usize>(b: *const u8, vector: usize) -> Self::Weights {
         // SAFETY: as the trait demands; so below.
-        unsafe { b.cast::<[[i16; 2]; LANES]>().read_unaligned() }
+        unsafe { b.cast::<[[i16; 2]; LANES]>().add(vector).read_unaligned() }
     }
 
     #[inline(always)]

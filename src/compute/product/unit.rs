@@ -129,8 +129,8 @@ pub(super) trait Unit {
 
     /// No sum yet.
     unsafe fn zero() -> Self::Sums;
-    /// Reads `LANES * GROUP_BYTES` bytes, for the vector with this number in a panel of `vectors`.
-    unsafe fn weights(b: *const u8) -> Self::Weights;
+    /// Reads one group of the columns of the vector with this number, in a panel of `VECTORS` of them.
+    unsafe fn weights<const VECTORS: usize>(b: *const u8, vector: usize) -> Self::Weights;
     /// Reads `GROUP_BYTES` bytes.
     unsafe fn row(a: *const u8) -> Self::Row;
     /// Adds the products.
@@ -150,9 +150,9 @@ pub(super) unsafe fn multiply<U: Unit, const VECTORS: usize, const ROWS: usize>(
         let mut sums = [[U::zero(); VECTORS]; ROWS];
         let (mut a, mut b) = (tile.a, tile.b);
         for _ in 0..tile.steps {
-            let mut weights = [U::weights(b); VECTORS];
+            let mut weights = [U::weights::<VECTORS>(b, 0); VECTORS];
             for (vector, weights) in weights.iter_mut().enumerate().skip(1) {
-                *weights = U::weights(b.add(vector * U::LANES * U::GROUP_BYTES));
+                *weights = U::weights::<VECTORS>(b, vector);
             }
             for (row, sums) in sums.iter_mut().enumerate() {
                 let x = U::row(a.add(row * tile.a_stride));

@@ -94,6 +94,9 @@ impl Weights {
     }
 }
 
+/// Inputs of all columns of a panel that are placed at a time: both sides stay in the cache.
+const STRIP: usize = 64;
+
 /// Some outputs' weights before they are packed.
 struct Panel<'a> {
     kernel: &'static Kernel,
@@ -109,8 +112,6 @@ impl Panel<'_> {
     /// Puts every value where the kernel reads it.
     fn place<T: Copy>(&self, out: &mut [T], convert: impl Fn(f32) -> T) {
         let (part, width) = (self.kernel.part, self.kernel.columns * self.kernel.part);
-        // A few inputs of all columns at a time: both sides stay in the cache.
-        const STRIP: usize = 64;
         for start in (0..self.inputs).step_by(STRIP) {
             let strip = STRIP.min(self.inputs - start);
             for (column, row) in self.rows.chunks(self.inputs.max(1)).take(self.columns).enumerate() {
