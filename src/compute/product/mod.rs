@@ -76,4 +76,6 @@ pub(crate) fn kernels() -> Vec<&'static Kernel> {
 }
 
 #[cfg(test)]
+mod emulated;
+#[cfg(test)]
 mod tests;

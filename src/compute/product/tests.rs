@@ -9,6 +9,13 @@ fn random(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| random.random_range(-1.0..1.0)).collect()
 }
 
+/// All kernels of this processor, and those that are emulated.
+fn all_kernels() -> Vec<&'static Kernel> {
+    let mut all = kernels();
+    all.extend([&emulated::BF16, &emulated::INT8]);
+    all
+}
+
 /// In double precision, one sum after the other.
 fn reference(x: &[f32], weights: &[f32], inputs: usize) -> Vec<f32> {
     let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>() as f32;
@@ -29,7 +36,7 @@ fn bound(number: Number) -> f32 {
 fn every_kernel_of_this_processor_multiplies_every_shape() {
     let shapes =
         [(1, 8, 16), (2, 7, 5), (3, 33, 64), (7, 96, 100), (13, 130, 17), (50, 768, 80), (101, 1100, 65), (5, 1, 1)];
-    for kernel in kernels() {
+    for kernel in all_kernels() {
         for (rows, inputs, outputs) in shapes {
             let (x, w) = (random(rows * inputs, 1), random(outputs * inputs, 2));
             let weights = Weights::pack(kernel, outputs, inputs, &w);
@@ -49,7 +56,7 @@ fn every_kernel_of_this_processor_multiplies_every_shape() {
 
 #[test]
 fn extreme_weights_and_activations_do_not_overflow() {
-    for kernel in kernels() {
+    for kernel in all_kernels() {
         for inputs in [512, 1024, 3072] {
             for (x, w) in [(1.0, 1.0), (1.0, -1.0), (-3.0, 7.0)] {
                 let weights = Weights::pack(kernel, 3, inputs, &vec![w; 3 * inputs]);
@@ -84,7 +91,7 @@ fn norm_bias_activation_and_residual_are_applied_in_this_order() {
         .enumerate()
         .map(|(at, value)| (value + bias[at % outputs]).max(0.0) + residual[at])
         .collect();
-    for kernel in kernels() {
+    for kernel in all_kernels() {
         let weights = Weights::pack(kernel, outputs, inputs, &w);
         let epilogue = Epilogue {
             bias: Some(&bias),
@@ -104,7 +111,7 @@ fn norm_bias_activation_and_residual_are_applied_in_this_order() {
 fn a_row_alone_equals_the_row_among_others() {
     let (rows, inputs, outputs) = (23, 200, 50);
     let (x, w) = (random(rows * inputs, 9), random(outputs * inputs, 10));
-    for kernel in kernels() {
+    for kernel in all_kernels() {
         let weights = Weights::pack(kernel, outputs, inputs, &w);
         let run = |x: &[f32]| {
             let mut out = vec![0.0; x.len() / inputs * outputs];
