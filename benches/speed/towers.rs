@@ -1,4 +1,4 @@
-//! The starter model's towers; full-size ones are timed by `clip-aware bench encode` and tools/bench_compare.py.
+//! The starter model's towers; full-size ones are timed by `clip-aware bench encode` and `tools/bench_compare.py`.
 
 use clip_aware::compute::Backend;
 use clip_aware::config::{DeviceChoice, PrecisionChoice};

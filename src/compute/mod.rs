@@ -1,6 +1,6 @@
 //! The device and the precision that models run on, and the layers that every model is built from.
 //!
-//! Models hold [`Linear`], [`LayerNorm`], [`Embedding`], [`Conv2d`] and write what flows through them as a [`chain`], never
+//! Models hold [`Linear`], [`LayerNorm`], [`Embedding`], [`Conv2d`] and write what flows through them as a [`chain()`], never
 //! candle's own layers: this room is the one place where a faster kernel replaces them. Layers are made from plain `f32`
 //! values, so that a kernel may pack them as it likes.
 

@@ -128,9 +128,11 @@ impl Product<'_> {
         let scale = block * weights.padded() + column;
         let column_scales = weights.scales().get(scale..).map_or(std::ptr::null(), <[f32]>::as_ptr);
         let column_sums = weights.sums().get(scale..).map_or(std::ptr::null(), <[i32]>::as_ptr);
-        let mut row = rows.start;
-        while row < rows.end {
-            let count = kernel.rows().min(rows.end - row);
+        // About equal tiles: one of few rows waits for its own sums most of the time.
+        let tiles = rows.len().div_ceil(kernel.rows());
+        for tile in 0..tiles {
+            let part = share(rows.len(), tiles, tile);
+            let (row, count) = (rows.start + part.start, part.len());
             let (a, a_stride) = self.rows.at(row, start, kernel.bytes());
             let (row_scales, row_zeros) = self.rows.steps(block, row);
             // SAFETY: the row and the column lie inside of the product, whose size `multiply` has checked.
@@ -152,7 +154,6 @@ impl Product<'_> {
                     }
                 }
             }
-            row += count;
         }
     }
 

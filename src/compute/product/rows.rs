@@ -57,6 +57,8 @@ pub(super) struct Made {
 
 /// Rows that one thread prepares at least.
 const ROWS_PER_TASK: usize = 8;
+/// Numbers that one thread prepares alone: waking another one takes as long.
+const ALONE: usize = 1 << 16;
 
 impl<'a> Rows<'a> {
     /// Brings rows into the format of these weights, after a normalisation if one is given.
@@ -76,7 +78,8 @@ impl<'a> Rows<'a> {
         // Scales row by row first: threads write them side by side.
         let mut steps = Buffer::of::<[f32; 2]>(rows * blocks);
         let steps_of = steps.slice_mut::<[f32; 2]>()[..rows * blocks].par_chunks_mut((blocks * ROWS_PER_TASK).max(1));
-        tasks.zip(steps_of).enumerate().for_each(|(task, (out, steps))| {
+        let together = if rows * width > ALONE { 1 } else { usize::MAX };
+        tasks.zip(steps_of).enumerate().with_min_len(together).for_each(|(task, (out, steps))| {
             let mut normed = Buffer::of::<f32>(if norm.is_some() { width } else { 0 });
             for (index, (out, steps)) in out.chunks_mut(stride).zip(steps.chunks_mut(blocks)).enumerate() {
                 let mut row = input.row(task * ROWS_PER_TASK + index);
