@@ -201,7 +201,7 @@ fn last_bytes(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(last)
 }
 
-/// Compressed data between two markers, bit by bit. Past its end come zeros; a counter tells.
+/// Compressed data between two markers, bit by bit. Past its end come zeros; [`Bits::left`] tells.
 #[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
