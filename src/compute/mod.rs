@@ -18,6 +18,7 @@ mod chain;
 mod conv;
 mod layers;
 mod norm;
+mod pages;
 mod patches;
 mod pool;
 mod product;
@@ -30,6 +31,7 @@ pub(crate) use conv::with_values;
 pub use conv::{Conv2d, ConvShape};
 pub(crate) use layers::tensor;
 pub use layers::{Embedding, LayerNorm, Linear};
+pub(crate) use pages::prefer_large_pages;
 pub use patches::unfold_patches;
 pub use pool::{max_pool, upsample_twice};
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::checkpoint::Checkpoint;
-use crate::compute::{Backend, Conv2d, ConvShape, Embedding, LayerNorm, Linear};
+use crate::compute::{Backend, Conv2d, ConvShape, Embedding, LayerNorm, Linear, prefer_large_pages};
 use crate::error::{Error, Result};
 
 /// Builds a model from a checkpoint. `build` runs twice: the first run only notes which tensors it asks for, so that all
@@ -190,7 +190,7 @@ impl<'a> Reader<'a> {
 
     fn room_for(&self, len: usize) -> Vec<f32> {
         let mut room = Vec::with_capacity(if self.notes.is_some() { 0 } else { len });
-        prefer_huge_pages(&mut room);
+        prefer_large_pages(&mut room);
         room
     }
 
@@ -289,31 +289,6 @@ impl<T: 'static> Lazy<T> {
         Ok(self.built.get_or_init(|| part))
     }
 }
-
-/// Asks for large pages under a large tensor: most of a load's time is the first touch of 150,000 small ones.
-#[cfg(target_os = "linux")]
-fn prefer_huge_pages(room: &mut Vec<f32>) {
-    const WORTH_IT: usize = 4 << 20;
-    const PAGE: usize = 4096;
-    let spare = room.spare_capacity_mut();
-    let bytes = std::mem::size_of_val(spare);
-    if bytes < WORTH_IT {
-        return;
-    }
-    let start = spare.as_mut_ptr().cast::<u8>();
-    let skip = start.align_offset(PAGE);
-    let len = bytes.saturating_sub(skip) / PAGE * PAGE;
-    // SAFETY: the range lies within the vector's own allocation, and this advice changes how its pages are backed, never
-    // what they hold. A kernel without large pages refuses, which changes nothing either.
-    let advised =
-        unsafe { rustix::mm::madvise(start.wrapping_add(skip).cast(), len, rustix::mm::Advice::LinuxHugepage) };
-    if let Err(error) = advised {
-        tracing::trace!("no large pages: {error}");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn prefer_huge_pages(_room: &mut Vec<f32>) {}
 
 /// `1 / sqrt(head size)`.
 pub(super) fn head_scale(hidden: usize, heads: usize) -> f32 {

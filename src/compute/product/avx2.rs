@@ -37,7 +37,7 @@ pub(super) static INT16: Kernel = Kernel {
     tiles: tiles!(Pairs, 2, "avx2,fma", [1 2 3 4 5 6]),
 };
 
-/// 8-bit integers, four products added in 16 bits: 10 rows x 8 columns.
+/// 8-bit integers, four products added in 16 bits: 4 rows x 16 columns.
 pub(super) static INT8: Kernel = Kernel {
     name: "avx2 int8",
     number: Number::Int8,

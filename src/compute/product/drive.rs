@@ -130,8 +130,13 @@ impl Product<'_> {
         let column_sums = weights.sums().get(scale..).map_or(std::ptr::null(), <[i32]>::as_ptr);
         // About equal tiles: one of few rows waits for its own sums most of the time.
         let tiles = rows.len().div_ceil(kernel.rows());
+        // The next panel's weights come from memory while this one's are multiplied, a part with every tile.
+        let next = weights.bytes().as_ptr().wrapping_add(at + weights.panel_bytes());
+        let bytes = steps * kernel.group * kernel.columns * kernel.bytes();
+        let ahead_step = bytes.div_ceil(tiles * steps);
         for tile in 0..tiles {
             let part = share(rows.len(), tiles, tile);
+            let ahead = next.wrapping_add(tile * steps * ahead_step);
             let (row, count) = (rows.start + part.start, part.len());
             let (a, a_stride) = self.rows.at(row, start, kernel.bytes());
             let (row_scales, row_zeros) = self.rows.steps(block, row);
@@ -139,8 +144,21 @@ impl Product<'_> {
             let out = unsafe { self.out.0.add(row * self.outputs + column) };
             let (c, c_stride) = if whole { (out, self.outputs) } else { (margin.as_mut_ptr(), kernel.columns) };
             let first = !whole || start == 0;
-            let tile =
-                Tile { steps, a, a_stride, b, c, c_stride, first, row_scales, row_zeros, column_scales, column_sums };
+            let tile = Tile {
+                steps,
+                a,
+                a_stride,
+                b,
+                ahead,
+                ahead_step,
+                c,
+                c_stride,
+                first,
+                row_scales,
+                row_zeros,
+                column_scales,
+                column_sums,
+            };
             // SAFETY: the kernel was chosen for this processor. The tile's rows, its panel of weights and its steps were cut to
             // what there is, and where the last panel is wider than the product, the sums go to the margin, which holds a tile.
             unsafe { tile_of(kernel, count)(&tile) };

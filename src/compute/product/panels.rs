@@ -151,6 +151,8 @@ impl Panels {
             a: x.values[at.row * x.stride + at.start..].as_ptr().cast(),
             a_stride: x.stride * size_of::<f32>(),
             b: self.values.slice::<f32>()[(at.panel * self.depth + at.start) * width..].as_ptr().cast(),
+            ahead: std::ptr::null(),
+            ahead_step: 0,
             c,
             c_stride,
             first: at.start == 0 || !whole,

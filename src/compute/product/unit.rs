@@ -32,6 +32,10 @@ pub(super) struct Tile {
     pub(super) a_stride: usize,
     /// The panel of weights: for each group, for each column, the group's values.
     pub(super) b: *const u8,
+    /// What is multiplied after this panel, and is fetched into the cache on the way.
+    pub(super) ahead: *const u8,
+    /// Bytes of it for each group.
+    pub(super) ahead_step: usize,
     /// The first sum.
     pub(super) c: *mut f32,
     /// Sums from one row to the next.
@@ -148,8 +152,10 @@ pub(super) unsafe fn multiply<U: Unit, const VECTORS: usize, const ROWS: usize>(
     // SAFETY: the caller vouches for the features and for the extent of the tile; nothing outside of it is touched.
     unsafe {
         let mut sums = [[U::zero(); VECTORS]; ROWS];
-        let (mut a, mut b) = (tile.a, tile.b);
+        let (mut a, mut b, mut ahead) = (tile.a, tile.b, tile.ahead);
         for _ in 0..tile.steps {
+            fetch(ahead);
+            ahead = ahead.wrapping_add(tile.ahead_step);
             let mut weights = [U::weights::<VECTORS>(b, 0); VECTORS];
             for (vector, weights) in weights.iter_mut().enumerate().skip(1) {
                 *weights = U::weights::<VECTORS>(b, vector);
@@ -169,6 +175,18 @@ pub(super) unsafe fn multiply<U: Unit, const VECTORS: usize, const ROWS: usize>(
             }
         }
     }
+}
+
+/// Asks for a line of memory; any address will do.
+#[inline(always)]
+fn fetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which faults nowhere; the instruction belongs to every processor of 64 bits.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// The functions of a kernel for 1, 2, .. rows, compiled with some features.

@@ -4,6 +4,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::unit::{INT16_LEVELS, Kernel, Number};
+use crate::compute::pages::prefer_large_pages;
 
 /// A weight matrix `[outputs, inputs]`, packed for one kernel.
 ///
@@ -221,5 +222,8 @@ impl Integer for i8 {
 }
 
 fn zeroed(words: usize) -> Vec<u64> {
-    vec![0; words]
+    let mut room = Vec::with_capacity(words);
+    prefer_large_pages(&mut room);
+    room.resize(words, 0);
+    room
 }
