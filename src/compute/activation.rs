@@ -3,7 +3,7 @@
 // Loop bodies are compiled for several kinds of vectors: they must end up inside the function that names the kind.
 #![allow(clippy::inline_always)]
 
-use super::simd::in_widest;
+use super::simd::{ROUNDER, in_widest};
 
 /// The functions that checkpoints name as `hidden_act`, and those of convolutional networks.
 ///
@@ -109,8 +109,6 @@ pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Source: Cephes, `expf.c` (range reduction by ln 2 in two parts, polynomial of degree 5).
 #[inline(always)]
 pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
-    /// 1.5 * 2^23: a number added to it is rounded to an integer, which then stands in the lowest bits.
-    const ROUNDER: f32 = 12_582_912.0;
     let x = x.clamp(-87.3, 88.3);
     let shifted = multiply_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;

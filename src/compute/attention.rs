@@ -10,7 +10,7 @@ use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
 use super::activation::exp;
-use super::buffers::Buffer;
+use super::buffers::{Apart, Buffer};
 use super::product::{Matrix, Number, Panels, kernel};
 use super::simd::in_widest;
 
@@ -75,7 +75,7 @@ pub(super) fn attend(of: &Projections<'_>, mask: &CpuMask<'_>, out: &mut [f32]) 
     if batch == 0 || queries == 0 || size == 0 {
         return;
     }
-    let place = Place(out.as_mut_ptr());
+    let place = Apart::new(out);
     assert!(out.len() >= batch * queries * hidden, "the output of an attention is too short");
     (0..batch * heads).into_par_iter().for_each(|task| {
         let (sequence, head) = (task / heads, task % heads);
@@ -90,19 +90,6 @@ pub(super) fn attend(of: &Projections<'_>, mask: &CpuMask<'_>, out: &mut [f32]) 
         });
     });
 }
-
-/// Where the results go.
-struct Place(*mut f32);
-
-impl Place {
-    /// The address of a number.
-    fn at(&self, index: usize) -> *mut f32 {
-        self.0.wrapping_add(index)
-    }
-}
-
-// SAFETY: tasks write apart from each other.
-unsafe impl Sync for Place {}
 
 /// A mask whose numbers are at hand.
 pub(super) enum CpuMask<'a> {

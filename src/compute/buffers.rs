@@ -61,6 +61,24 @@ impl Drop for Buffer {
     }
 }
 
+/// Numbers that several tasks write, each its own of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Apart(*mut f32);
+
+// SAFETY: it only gives addresses; whoever writes there says why nobody else does.
+unsafe impl Sync for Apart {}
+
+impl Apart {
+    pub(super) fn new(numbers: &mut [f32]) -> Self {
+        Self(numbers.as_mut_ptr())
+    }
+
+    /// The address of a number.
+    pub(super) fn at(&self, index: usize) -> *mut f32 {
+        self.0.wrapping_add(index)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

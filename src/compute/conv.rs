@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::Backend;
 use super::activation::{Activation, finish_plane, multiply_add};
+use super::buffers::Apart;
 use super::layers::{activate, tensor};
 use super::product::{Kernel, Matrix, Number, Panels, kernel};
 use super::simd::in_widest;
@@ -174,7 +175,7 @@ impl Image<'_> {
         let tasks_of_group = (rayon::current_num_threads() * TASKS_PER_THREAD).div_ceil(groups).max(1);
         let per_task = panels.div_ceil(tasks_of_group).clamp(1, PANELS_PER_TASK) * product.columns;
         let tasks_of_group = pixels.div_ceil(per_task);
-        let place = Place(out.as_mut_ptr());
+        let place = Apart::new(out);
         assert!(
             out.len() >= outputs * pixels && input.len() >= inputs * self.h * self.w,
             "a convolution's shapes do not fit"
@@ -313,19 +314,6 @@ in_widest! {
 fn depthwise_body<const FUSED: bool>(image: &Image<'_>, input: &[f32], weight: &[f32], out: &mut [f32]) {
     image.depthwise_body::<FUSED>(input, weight, out);
 }
-
-/// Where a convolution goes.
-struct Place(*mut f32);
-
-impl Place {
-    /// The address of a number.
-    fn at(&self, index: usize) -> *mut f32 {
-        self.0.wrapping_add(index)
-    }
-}
-
-// SAFETY: tasks write apart from each other.
-unsafe impl Sync for Place {}
 
 /// Adds a line under a row of three taps with one zero on either side, in one pass.
 ///

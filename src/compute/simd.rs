@@ -1,5 +1,8 @@
 //! Loops compiled once more for each kind of vectors that a processor may have.
 
+/// 1.5 * 2^23: a number added to it is rounded to an integer, which then stands in the lowest bits.
+pub(super) const ROUNDER: f32 = 12_582_912.0;
+
 /// Vectors that loops are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Widest {

@@ -6,7 +6,7 @@ use super::rows::{Matrix, Rows};
 use super::unit::{Kernel, Tile};
 use super::weights::Weights;
 use crate::compute::activation::{Activation, finish_row};
-use crate::compute::buffers::Buffer;
+use crate::compute::buffers::{Apart, Buffer};
 use crate::compute::norm::Norm;
 
 /// What happens to a product while it is in the cache.
@@ -47,7 +47,7 @@ pub(crate) fn multiply(
         return;
     }
     let prepared = Rows::prepare(input, norm, weights);
-    let product = Product { rows: &prepared, weights, epilogue, out: Out(out.as_mut_ptr()), outputs };
+    let product = Product { rows: &prepared, weights, epilogue, out: Apart::new(out), outputs };
     let cut = Cut::new(rows, weights, rayon::current_num_threads());
     (0..cut.row_tasks * cut.panel_tasks).into_par_iter().for_each(|task| {
         let (row_task, panel_task) = (task / cut.panel_tasks, task % cut.panel_tasks);
@@ -81,18 +81,12 @@ fn share(len: usize, parts: usize, index: usize) -> std::ops::Range<usize> {
     len * index / parts..len * (index + 1) / parts
 }
 
-/// Where the numbers go; tasks write apart from each other.
-#[derive(Clone, Copy)]
-struct Out(*mut f32);
-
-// SAFETY: each task writes other rows or columns of the product than every other.
-unsafe impl Sync for Out {}
-
 struct Product<'a> {
     rows: &'a Rows<'a>,
     weights: &'a Weights,
     epilogue: &'a Epilogue<'a>,
-    out: Out,
+    /// Tasks write other rows or columns than every other.
+    out: Apart,
     outputs: usize,
 }
 
@@ -140,8 +134,8 @@ impl Product<'_> {
             let (row, count) = (rows.start + part.start, part.len());
             let (a, a_stride) = self.rows.at(row, start, kernel.bytes());
             let (row_scales, row_zeros) = self.rows.steps(block, row);
-            // SAFETY: the row and the column lie inside of the product, whose size `multiply` has checked.
-            let out = unsafe { self.out.0.add(row * self.outputs + column) };
+            // Inside of the product, whose size `multiply` has checked.
+            let out = self.out.at(row * self.outputs + column);
             let (c, c_stride) = if whole { (out, self.outputs) } else { (margin.as_mut_ptr(), kernel.columns) };
             let first = !whole || start == 0;
             let tile = Tile {
@@ -184,7 +178,7 @@ impl Product<'_> {
         for row in rows {
             // SAFETY: the part lies inside of the product, and no other task has it.
             let values = unsafe {
-                std::slice::from_raw_parts_mut(self.out.0.add(row * self.outputs + columns.start), columns.len())
+                std::slice::from_raw_parts_mut(self.out.at(row * self.outputs + columns.start), columns.len())
             };
             let bias = bias.and_then(|bias| bias.get(columns.clone()));
             let residual = residual.as_ref().and_then(|residual| residual.row(row).get(columns.clone()));

@@ -9,7 +9,7 @@ use super::unit::{INT16_LEVELS, Kernel, Number};
 use super::weights::Weights;
 use crate::compute::buffers::Buffer;
 use crate::compute::norm::Norm;
-use crate::compute::simd::in_widest;
+use crate::compute::simd::{ROUNDER, in_widest};
 
 /// Rows of numbers; each may lie further from the one before than it is long.
 #[derive(Debug, Clone, Copy)]
@@ -165,9 +165,6 @@ in_widest! {
 
 /// Partial results that the compiler keeps in vectors.
 const LANES: usize = 16;
-
-/// 1.5 * 2^23: a number added to it is rounded to an integer, which then stands in the lowest bits.
-const ROUNDER: f32 = 12_582_912.0;
 
 /// Smallest and largest, and zero.
 #[inline(always)]

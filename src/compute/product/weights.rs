@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::unit::{INT16_LEVELS, Kernel, Number};
 use crate::compute::pages::prefer_large_pages;
+use crate::compute::simd::ROUNDER;
 
 /// A weight matrix `[outputs, inputs]`, packed for one kernel.
 ///
@@ -182,8 +183,6 @@ impl Panel<'_> {
 
 /// The nearest integer, of two equally near ones the even one.
 fn level(value: f32) -> i32 {
-    /// 1.5 * 2^23: a number added to it is rounded to an integer, which then stands in the lowest bits.
-    const ROUNDER: f32 = 12_582_912.0;
     ((value + ROUNDER).to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32)
 }
 
