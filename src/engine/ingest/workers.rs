@@ -70,9 +70,22 @@ pub(super) struct Shared<'a> {
     pub(super) peak: AtomicU64,
 }
 
+/// Lets the encoder go first on a core that both want: its threads wait for each other after every layer, so that one which is
+/// held up holds all of them up, while pictures that are ready early help nobody.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    // Elsewhere a priority is the whole process's.
+    const NICER: i32 = 10;
+    let _ = rustix::process::setpriority_process(None, NICER);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}
+
 impl Shared<'_> {
     /// One worker: takes jobs until there are none, or the run ends.
     pub(super) fn run(&self, reader: &Catalogue, sender: &SyncSender<(Job, Outcome)>) {
+        give_way();
         loop {
             if self.stop.load(Ordering::Relaxed) || self.cancel.load(Ordering::Relaxed) {
                 return;
