@@ -15,11 +15,11 @@ const EDGES: usize = 8;
 /// Points of the sequence; each is taken in four forms, see [`draws`].
 const POINTS: usize = 128;
 /// Scale at even odds and at [`SIDE`], share of the box's side.
-const SCALE: f64 = 0.051;
+const SCALE: f64 = 0.048;
 /// Power of the score's odds.
-const ODDS_POWER: f64 = -0.375;
+const ODDS_POWER: f64 = -0.37;
 /// Power of the box's side in the detector's input.
-const SIDE_POWER: f64 = -0.21;
+const SIDE_POWER: f64 = -0.24;
 /// Side at which [`SCALE`] holds, pixels of the detector's input.
 const SIDE: f64 = 50.0;
 /// Scores are trusted within these.

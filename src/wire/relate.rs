@@ -15,8 +15,8 @@ use crate::pixels::{self, Mark};
 
 mod words;
 
-/// Whose left and right are meant.
-pub const FRAME: &str = "the viewer's: left, right, above and below as seen in the picture";
+/// Whose left and right are meant, and whose large and small.
+pub const FRAME: &str = "the viewer's: left, right, above, below, larger and smaller as seen in the picture";
 /// Pairs of which it is said what cannot be decided.
 const PAIRS_WITH_DOUBTS: usize = 3;
 
@@ -250,7 +250,11 @@ fn notes(
             };
             notes.push(format!("`{}` is the {label} {which} (score {:.2})", words.trim(), one.score));
         }
+        if let Some(one) = side.doubt() {
+            notes.push(format!("the only {label} scores {:.2}: it may be something else", one.score));
+        }
     }
+    notes.dedup();
     let shown = related.pairs.len();
     if related.pairs_total > shown {
         notes.push(format!("{shown} of {} pairs are told, the surest first", related.pairs_total));

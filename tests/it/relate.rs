@@ -60,7 +60,10 @@ fn check(answer: &Value) {
         let inverse = relation.inverse();
         let both = rows(answer).iter().any(|other| key(other) == key(one) && other["relation"] == inverse.words());
         assert!(!both || relation == inverse, "{one}");
-        assert!(answer["subject"] != answer["object"] || one["subject_box"] != one["object_box"], "a thing with itself");
+        assert!(
+            answer["subject"] != answer["object"] || one["subject_box"] != one["object_box"],
+            "a thing with itself"
+        );
         pairs.insert(key(one));
     }
     assert!(pairs.len() <= 10 && pairs.len() as u64 <= answer["pairs_total"].as_u64().unwrap(), "{answer}");
@@ -110,11 +113,15 @@ fn mirroring_the_picture_swaps_left_and_right_exactly() {
     let mut sides = 0;
     for (subject, object) in [("ant", "bee"), ("bee", "cow"), ("ant", "ant"), ("cow", "ant")] {
         let ask = |picture: &str| {
-            relate(&world, &detector, &[&[picture, "--subject", subject, "--object", object], &LOW[..]].concat()).object()
+            relate(&world, &detector, &[&[picture, "--subject", subject, "--object", object], &LOW[..]].concat())
+                .object()
         };
         let (plain, mirrored) = (ask("picture.png"), ask("mirrored.png"));
         assert_eq!(seen(&plain, true), seen(&mirrored, false), "{subject} {object}");
-        sides += rows(&plain).iter().filter(|one| ["left of", "right of"].contains(&one["relation"].as_str().unwrap())).count();
+        sides += rows(&plain)
+            .iter()
+            .filter(|one| ["left of", "right of"].contains(&one["relation"].as_str().unwrap()))
+            .count();
     }
     assert!(sides > 0, "nothing was left or right of anything");
 }
@@ -124,7 +131,8 @@ fn exchanging_subject_and_object_turns_every_relation_round() {
     let world = World::new();
     let detector = tiny(&world);
     let ask = |subject: &str, object: &str| {
-        relate(&world, &detector, &[&["picture.png", "--subject", subject, "--object", object], &LOW[..]].concat()).object()
+        relate(&world, &detector, &[&["picture.png", "--subject", subject, "--object", object], &LOW[..]].concat())
+            .object()
     };
     let keys = |answer: &Value, turned: bool| -> BTreeSet<String> {
         let key = |one: &Value| {
@@ -161,7 +169,9 @@ fn a_question_is_answered_by_the_exit_code() {
 fn a_second_question_is_a_look_up_that_answers_the_same() {
     let world = World::new();
     let detector = tiny(&world);
-    let ask = |name: &str| relate(&world, &detector, &[&[name, "--subject", "ant", "--object", "bee"], &LOW[..]].concat()).stdout;
+    let ask = |name: &str| {
+        relate(&world, &detector, &[&[name, "--subject", "ant", "--object", "bee"], &LOW[..]].concat()).stdout
+    };
     let first = ask("picture.png");
     std::fs::rename(world.root.join("picture.png"), world.root.join("renamed.png")).unwrap();
     assert_eq!(first.replace("picture.png", "renamed.png"), ask("renamed.png"));
@@ -179,7 +189,8 @@ fn what_is_not_there_or_not_known_is_told_with_the_next_step() {
     let detector = tiny(&world);
     world.write("text.png", b"this is no picture");
     let ask = |arguments: &[&str]| relate(&world, &detector, arguments);
-    let absent = ask(&["picture.png", "--subject", "ant", "--object", "cow", "--threshold", "0.9999"]).expect(1).object();
+    let absent =
+        ask(&["picture.png", "--subject", "ant", "--object", "cow", "--threshold", "0.9999"]).expect(1).object();
     assert!(absent["answer"].as_str().unwrap().starts_with("cannot decide: no ant was found (the best candidate"));
     assert!(!absent["candidates"].as_array().unwrap().is_empty() && rows(&absent).is_empty(), "{absent}");
     let both = ["--subject", "ant", "--object", "bee"];
@@ -225,7 +236,8 @@ fn words_that_a_detector_cannot_check_are_told() {
 fn both_boxes_are_drawn_beside_nothing_else() {
     let world = World::new();
     let detector = tiny(&world);
-    let arguments = ["picture.png", "--subject", "ant", "--object", "bee", "--threshold", "0.05", "--annotate", "drawn"];
+    let arguments =
+        ["picture.png", "--subject", "ant", "--object", "bee", "--threshold", "0.05", "--annotate", "drawn"];
     let answer = relate(&world, &detector, &arguments).expect(0).object();
     let drawn = image::open(world.root.join(answer["annotated"].as_str().unwrap())).unwrap();
     let plain = image::open(world.root.join("picture.png")).unwrap();
@@ -352,7 +364,8 @@ fn what_is_said_to_hold_holds_between_annotated_boxes() {
             let answer = ran.object();
             check(&answer);
             for one in rows(&answer) {
-                let Some(relation) = Relation::ALL.into_iter().find(|r| r.is_direction() && one["relation"] == r.words())
+                let Some(relation) =
+                    Relation::ALL.into_iter().find(|r| r.is_direction() && one["relation"] == r.words())
                 else {
                     continue;
                 };
@@ -374,9 +387,11 @@ fn what_is_said_to_hold_holds_between_annotated_boxes() {
 #[cfg_attr(not(shared), ignore = "needs ../shared")]
 fn a_mirrored_photo_swaps_left_and_right_and_nothing_else() {
     let world = World::new();
-    for (file, subject, object) in
-        [("000000000025.jpg", "giraffe", "giraffe"), ("000000000009.jpg", "bowl", "orange"), ("000000000036.jpg", "person", "umbrella")]
-    {
+    for (file, subject, object) in [
+        ("000000000025.jpg", "giraffe", "giraffe"),
+        ("000000000009.jpg", "bowl", "orange"),
+        ("000000000036.jpg", "person", "umbrella"),
+    ] {
         let plain = image::open(photos().join("images").join(file)).unwrap().into_rgb8();
         plain.save(world.root.join("plain.png")).unwrap();
         image::imageops::flip_horizontal(&plain).save(world.root.join("mirrored.png")).unwrap();
