@@ -1,5 +1,8 @@
 //! Boxes in named spaces, how much they overlap, and which of them are the same thing. Pure.
 
+pub mod jitter;
+pub mod relations;
+
 /// A box in pixels: left, top, right, bottom, origin top left. Right and bottom are not part of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct XyxyPx {

@@ -2,6 +2,7 @@
 """Black-box test of `clip-aware serve` over stdio, in both protocol eras.
 
     python tools/mcp_blackbox.py --binary target/release/clip-aware [--root DIR] [--model starter] [--only WORD] [--verbose]
+        [--detector WEIGHTS [--photo FILE:SUBJECT:OBJECT]]
 
 A raw client writes lines and compares answers; a second pass drives the server through the PyPI package `mcp`
 (`pip install mcp==2.3.0 pillow`). Images are made here, in a temporary folder under --root (default: the system's).
@@ -26,7 +27,8 @@ import time
 OLD_VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
 NEW_VERSION = "2026-07-28"
 VERSIONS = OLD_VERSIONS + [NEW_VERSION]
-TOOLS = ["route_query", "clip_search", "classify_image", "explain_limitation", "index_folder"]
+TOOLS = ["route_query", "clip_search", "classify_image", "detect_count", "spatial_relation", "explain_limitation",
+         "index_folder"]
 META = "io.modelcontextprotocol/"
 PATIENCE_S = 60.0
 
@@ -200,11 +202,13 @@ class Setup:
     COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220), "yellow": (235, 215, 40)}
     SHAPES = ["circle", "square", "triangle"]
 
-    def __init__(self, binary, model, folder):
+    def __init__(self, binary, model, folder, detector=None, photo=None):
+        self.detector, self.photo = detector, photo
         self.root = folder / "root"
         self.data = folder / "data"
         self.photos = self.root / "shapes"
-        self.command = [str(binary), "--root", str(self.root), "--data-dir", str(self.data), "--model", model, "serve"]
+        self.command = [str(binary), "--root", str(self.root), "--data-dir", str(self.data), "--model", model]
+        self.command += [*(["--detector", str(detector)] if detector else []), "serve"]
         self.photos.mkdir(parents=True)
         for colour in self.COLOURS:
             for shape in self.SHAPES:
@@ -722,6 +726,101 @@ def advice_cases(tally, server):
             equal(result(server.call("explain_limitation", {"topic": topic}))["structuredContent"]["topic"], topic)
 
 
+# ---- cases: two things in a picture --------------------------------------------------------------------------------
+
+WRONG_PAIRS = [
+    # arguments beside the usual ones, words of the fault; None takes an argument away
+    ({"image": None}, ["`image` is required"]),
+    ({"subject": None}, ["`subject` is required"]),
+    ({"object": None}, ["`object` is required"]),
+    ({"subject": ""}, ["`subject`", "not empty"]),
+    ({"subject": 5}, ["`subject`"]),
+    ({"object": ["dog"]}, ["`object`"]),
+    ({"threshold": 2}, ["`threshold`"]),
+    ({"annotate": "yes"}, ["`annotate`"]),
+    ({"target": "dog"}, ["unknown argument `target`"]),
+    ({"relation": "chasing"}, ["`relation` must be one of"]),
+]
+
+
+def relating(tally, setup):
+    """`spatial_relation`: its faults everywhere, its answers with --detector and --photo."""
+    usual = {"image": "shapes/red_circle.png", "subject": "person", "object": "dog"}
+    with Server(setup) as server:
+        server.open("2025-11-25")
+        for more, words in WRONG_PAIRS:
+            with tally.case(f"spatial_relation {json.dumps(more)}"):
+                given = {name: value for name, value in {**usual, **more}.items() if value is not None}
+                is_fault(server.call("spatial_relation", given), *words)
+        with tally.case("route_query names it, and its arguments fit"):
+            found = result(server.call("route_query", {"query": "is the dog left of the car in shapes/red_circle.png?"}))
+            next_call = found["structuredContent"]["next"]
+            equal(next_call["tool"], "spatial_relation")
+            true("available" not in next_call, str(next_call))
+            true("argument" not in text(server.call("spatial_relation", next_call["arguments"])), "its arguments")
+        if setup.detector is None:
+            with tally.case("no detector: the next step"):
+                is_fault(server.call("spatial_relation", usual), "hint: ")
+            return
+        for path in OUTSIDE:
+            with tally.case(f"outside the roots: spatial_relation {path}"):
+                is_fault(server.call("spatial_relation", {**usual, "image": path}), "outside the allowed roots")
+        for path in ["shapes/broken.png", "shapes/empty.jpg", "shapes/notes.txt", "shapes", "shapes/no_such.png"]:
+            with tally.case(f"unreadable: spatial_relation {path}"):
+                is_fault(server.call("spatial_relation", {**usual, "image": path}), path.rsplit("/")[-1])
+        for words in ["unicorn", "\u0000", "person and dog", "x" * 5000]:
+            with tally.case(f"no such thing: {words[:20]!r}"):
+                is_fault(server.call("spatial_relation", {**usual, "subject": words}))
+        with tally.case("nothing there: cannot decide, and no error"):
+            found = result(server.call("spatial_relation", usual))
+            equal((found["isError"], found["structuredContent"]["relations"]), (False, []))
+            true(found["structuredContent"]["answer"].startswith("cannot decide"), str(found)[:300])
+        if setup.photo is not None:
+            photo_cases(tally, setup, server)
+
+
+def photo_cases(tally, setup, server):
+    """A photo and its mirror image. `--photo FILE:SUBJECT:OBJECT`."""
+    from PIL import Image, ImageOps
+
+    file, subject, other = setup.photo.rsplit(":", 2)
+    plain = Image.open(file).convert("RGB")
+    plain.save(setup.root / "plain.png")
+    ImageOps.mirror(plain).save(setup.root / "mirrored.png")
+    swap = {"left of": "right of", "right of": "left of"}
+    ask = lambda name, **more: result(server.call("spatial_relation", {"image": name, "subject": subject, "object": other, **more}))
+
+    def rows(found, mirrored):
+        turn = lambda b: [plain.width - b[2], b[1], plain.width - b[0], b[3]] if mirrored else b
+        return sorted((swap.get(r["relation"], r["relation"]) if mirrored else r["relation"], r["confidence"],
+                       turn(r["subject_box"]), turn(r["object_box"])) for r in found["structuredContent"]["relations"])
+
+    with tally.case("a mirrored photo swaps left and right exactly"):
+        first, second = rows(ask("plain.png"), True), rows(ask("mirrored.png"), False)
+        true(first, "no relation")
+        equal(first, second)
+    with tally.case("a repeated question is instant"):
+        started = time.monotonic()
+        ask("plain.png", relation="left of")
+        true(time.monotonic() - started < 0.5, f"{time.monotonic() - started:.2f} s")
+    with tally.case("the picture comes on request, at most 1024 pixels"):
+        import base64
+        import io
+
+        found = ask("plain.png", annotate=True)
+        block = found["content"][1]
+        equal((block["type"], len(found["content"]), len(ask("plain.png")["content"])), ("image", 2, 1))
+        true(max(Image.open(io.BytesIO(base64.b64decode(block["data"]))).size) <= 1024, "size")
+    with tally.case("a cancelled question ends, and the next one is answered"):
+        ImageOps.flip(plain).resize((2000, 1500)).save(setup.root / "fresh.png")
+        message = server.request("tools/call", {"name": "spatial_relation", "arguments": {
+            "image": "fresh.png", "subject": subject, "object": other}})
+        server.send(message)
+        server.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": message["id"]}})
+        result(server.ask("ping"))
+        true(ask("plain.png")["structuredContent"]["relations"], "relations")
+
+
 # ---- cases: concurrency, cancellation, signals, streams -------------------------------------------------------------
 
 
@@ -938,13 +1037,16 @@ def main():
     parser.add_argument("--binary", required=True, type=pathlib.Path)
     parser.add_argument("--root", type=pathlib.Path, help="where to make the temporary folder")
     parser.add_argument("--model", default="starter")
+    parser.add_argument("--detector", type=pathlib.Path, help="weights, for the answers of spatial_relation")
+    parser.add_argument("--photo", help="FILE:SUBJECT:OBJECT for them")
     parser.add_argument("--only", help="run only the groups whose name holds this word")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     tally = Tally(options.only, options.verbose)
-    groups = [lifecycle, malformed, catalogue, tools, behaviour, official_client]
+    groups = [lifecycle, malformed, catalogue, tools, relating, behaviour, official_client]
     with tempfile.TemporaryDirectory(dir=options.root, prefix="mcp_blackbox_") as folder:
-        setup = Setup(options.binary.resolve(), options.model, pathlib.Path(folder).resolve())
+        detector = options.detector and options.detector.resolve()
+        setup = Setup(options.binary.resolve(), options.model, pathlib.Path(folder).resolve(), detector, options.photo)
         for group in groups:
             if tally.wants(group.__name__):
                 try:

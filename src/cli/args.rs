@@ -126,6 +126,8 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// Find and count objects, with boxes.
     Detect(DetectArgs),
+    /// Tell how two things in a picture stand to each other.
+    Relate(super::relate::RelateArgs),
     /// Print the vectors of texts and images.
     Embed(EmbedArgs),
     /// List groups of equal and nearly equal pictures.

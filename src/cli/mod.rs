@@ -17,6 +17,7 @@ mod demo;
 mod detect;
 mod explain;
 mod models;
+mod relate;
 mod render;
 mod report;
 mod route;
@@ -80,6 +81,7 @@ fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Ou
         Command::Explain(args) => explain::explain(&engine, &args, cancel),
         Command::Diagnose(args) => explain::diagnose(&engine, &args, cancel),
         Command::Detect(args) => detect::run(&engine, &args, cancel),
+        Command::Relate(args) => relate::run(&engine, &args, cancel),
         Command::Embed(args) => commands::embed(&engine, &args, cancel),
         Command::Duplicates(args) => commands::duplicates(&engine, &args, cancel),
         Command::Status => commands::status(&engine),

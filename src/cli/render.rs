@@ -11,6 +11,7 @@ use crate::engine::skill::Installed;
 use crate::engine::verify::Verified;
 use crate::error::Error;
 use crate::models::registry::{DetectorEntry, Entry, Metric};
+use crate::wire::relate::{RelateResult, RelationFound};
 use crate::wire::{ClassifyResponse, DetectResult, IndexResponse, NextCall, RouteResponse, SearchResponse};
 
 /// Prints lines to stdout. A reader that has gone away (`| head`) ends the output, not the program with a panic.
@@ -296,6 +297,36 @@ pub fn detected(image: &DetectResult) {
         text(&format!("    {:.2}  {:<14} {x0:.0},{y0:.0} to {x1:.0},{y1:.0}", one.score, one.label));
     }
     if let Some(path) = &image.annotated {
+        text(&format!("    drawn: {}", short(path)));
+    }
+}
+
+/// How two things stand to each other: the answer, then what holds in each pair and what is open.
+pub fn related(result: &RelateResult) {
+    text(&format!("{}: {}", short(&result.path), result.answer));
+    let pair = |one: &RelationFound| (one.subject_number, one.object_number);
+    for of_pair in result.relations.chunk_by(|a, b| pair(a) == pair(b)) {
+        let Some(one) = of_pair.first() else { continue };
+        let ([x0, y0, x1, y1], [u0, v0, u1, v1]) = (one.subject_box, one.object_box);
+        text(&format!(
+            "    {} {} {:.2} at {x0:.0},{y0:.0} to {x1:.0},{y1:.0} and {} {} {:.2} at {u0:.0},{v0:.0} to {u1:.0},{v1:.0}",
+            result.subject, one.subject_number, one.subject_score, result.object, one.object_number, one.object_score
+        ));
+        for one in of_pair {
+            text(&format!("        {:.2}  {}", one.confidence, one.relation));
+        }
+    }
+    for one in &result.undecided {
+        let (subject, object) = (one.subject_number, one.object_number);
+        text(&format!("    open: {} ({subject} to {object}): {}", one.relation, one.reason));
+    }
+    for one in &result.candidates {
+        let [x0, y0, x1, y1] = one.bounds;
+        text(&format!("    maybe {:.2}  {} {x0:.0},{y0:.0} to {x1:.0},{y1:.0}", one.score, one.label));
+    }
+    result.notes.iter().for_each(|note| text(&format!("    note: {note}")));
+    text(&format!("    frame: {}", result.frame));
+    if let Some(path) = &result.annotated {
         text(&format!("    drawn: {}", short(path)));
     }
 }

@@ -155,15 +155,20 @@ fn wanted(detector: &Detector, targets: &[String]) -> Result<Vec<(String, usize)
     targets
         .iter()
         .map(|target| {
-            let class = objects::label_of(target, detector.labels()).ok_or_else(|| Error::UnknownTarget {
-                target: target.clone(),
-                detector: detector.id().to_owned(),
-                similar: objects::similar(target, detector.labels()),
-                labels: detector.labels().to_vec(),
-            })?;
+            let class = objects::label_of(target, detector.labels()).ok_or_else(|| unknown(detector, target))?;
             Ok((target.clone(), class))
         })
         .collect()
+}
+
+/// The detector cannot find this.
+pub(super) fn unknown(detector: &Detector, target: &str) -> Error {
+    Error::UnknownTarget {
+        target: target.to_owned(),
+        detector: detector.id().to_owned(),
+        similar: objects::similar(target, detector.labels()),
+        labels: detector.labels().to_vec(),
+    }
 }
 
 /// One request over many pictures.
@@ -186,12 +191,16 @@ struct Known {
 }
 
 /// A picture that has been looked at.
-struct Looked {
-    name: String,
+pub(super) struct Looked {
+    /// What to call it.
+    pub(super) name: String,
     hash: [u8; 32],
-    width: u32,
-    height: u32,
-    candidates: Vec<Detection>,
+    /// Width of the upright picture, pixels.
+    pub(super) width: u32,
+    /// Its height.
+    pub(super) height: u32,
+    /// Every box that may be something, best first.
+    pub(super) candidates: Vec<Detection>,
     cached: bool,
 }
 
@@ -311,6 +320,19 @@ impl Run<'_> {
 }
 
 impl Engine {
+    /// Every box in one picture that may be something, from the catalogue where it is known.
+    ///
+    /// # Errors
+    /// The image cannot be read; the detector fails; the caller cancelled.
+    pub(super) fn candidates(&self, image: &str, detector: &Detector, how: Look, watch: &Watch<'_>) -> Result<Looked> {
+        let request = Request::default();
+        let run = Run { engine: self, detector, how, request: &request, wanted: Vec::new(), watch };
+        let catalogue = self.catalogue().map_err(|error| tracing::warn!("results are not kept: {error}")).ok();
+        let looked = run.look(run.look_up(image, catalogue.as_ref())?)?;
+        run.keep(&looked, catalogue.as_ref());
+        Ok(looked)
+    }
+
     /// An image argument's bytes: what to call it, its path for messages, and the bytes.
     fn read_bytes(&self, argument: &str) -> Result<(String, PathBuf, Vec<u8>)> {
         if url_image::is_url(argument) {

@@ -25,6 +25,8 @@ const MOST_TILES: u32 = TILE_SHARES.len() as u32 + 1;
 const CUT: f32 = 3.0;
 /// Log-odds taken off a box that only the tiles show: there are more of them to be wrong in.
 const TILE_DISCOUNT: f32 = 0.75;
+/// Edges of boxes that are joined with mirrored ones lie on this grid, pixels: a sum and a half of such numbers is exact.
+const GRID: f32 = 0.125;
 
 /// How a picture is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,9 @@ pub enum Look {
     Closely,
     /// As [`Look::Closely`], with more tiles for larger pictures.
     Tiles,
+    /// As [`Look::Closely`], at the picture and at its mirror image, joined: finer boxes, and a mirrored picture has the
+    /// mirrored boxes to the last bit, which no detector gives by itself. For relations.
+    Mirrored,
 }
 
 impl Look {
@@ -44,6 +49,7 @@ impl Look {
             Self::Once => "once-1",
             Self::Closely => "closely-1",
             Self::Tiles => "tiles-1",
+            Self::Mirrored => "mirrored-1",
         }
     }
 }
@@ -58,6 +64,11 @@ pub const EVALUATION_FLOOR: f32 = 0.001;
 pub fn look(detector: &Detector, picture: &RgbImage, how: Look, watch: &Watch<'_>) -> Result<Vec<Detection>> {
     if how == Look::Once {
         return detector.detect(picture, EVALUATION_FLOOR);
+    }
+    if how == Look::Mirrored {
+        let plain = look(detector, picture, Look::Closely, watch)?;
+        let mirrored = look(detector, &imageops::flip_horizontal(picture), Look::Closely, watch)?;
+        return Ok(join(plain, mirrored, picture.width() as f32));
     }
     let mut views = vec![detector.detect(picture, HINT)?];
     watch.check()?;
@@ -100,6 +111,33 @@ fn average(views: &[Vec<Detection>]) -> Vec<Detection> {
         Detection { score: score_of(sum / views.len().max(1) as f32), ..*leader }
     });
     best_first(&mut merged);
+    merged
+}
+
+/// One list out of what a picture and its mirror image show: scores as in [`average`], edges half-way between the two.
+fn join(plain: Vec<Detection>, mirrored: Vec<Detection>, width: f32) -> Vec<Detection> {
+    let on_grid = |one: Detection| {
+        let [x0, y0, x1, y1] = one.bounds.to_array().map(|edge| (edge / GRID).round() * GRID);
+        Detection { bounds: XyxyPx { x0, y0, x1, y1 }, ..one }
+    };
+    let back = |one: Detection| Detection { bounds: one.bounds.mirrored(width), ..one };
+    let views = [plain.into_iter().map(on_grid).collect(), mirrored.into_iter().map(on_grid).map(back).collect()];
+    let seen = |view: &Vec<Detection>, leader: &Detection| {
+        let same = view.iter().filter(|one| one.class == leader.class && one.bounds.iou(&leader.bounds) > SAME_IOU);
+        same.max_by(|a, b| a.score.total_cmp(&b.score)).copied()
+    };
+    let mut merged = average(&views);
+    for one in &mut merged {
+        if let [Some(a), Some(b)] = views.each_ref().map(|view| seen(view, one)) {
+            let (a, b) = (a.bounds, b.bounds);
+            one.bounds = XyxyPx {
+                x0: a.x0.midpoint(b.x0),
+                y0: a.y0.midpoint(b.y0),
+                x1: a.x1.midpoint(b.x1),
+                y1: a.y1.midpoint(b.y1),
+            };
+        }
+    }
     merged
 }
 
@@ -180,6 +218,19 @@ mod tests {
         assert_eq!(average(std::slice::from_ref(&one)).len(), 3);
         assert!((average(&[one])[0].score - 0.9).abs() < 1e-5);
         assert!(average(&[Vec::new(), Vec::new()]).is_empty());
+    }
+
+    #[test]
+    fn what_a_mirror_shows_is_joined_to_the_same_boxes_from_either_side() {
+        let plain = vec![found(0, 0.9, 10.31, 40.0), found(1, 0.6, 100.77, 20.0), found(0, 0.3, 60.0, 9.0)];
+        let mirrored = vec![found(1, 0.8, 198.02, 22.0), found(0, 0.7, 271.55, 39.0)];
+        let (here, there) = (join(plain.clone(), mirrored.clone(), 320.0), join(mirrored, plain, 320.0));
+        let turned: Vec<Detection> =
+            there.iter().map(|one| Detection { bounds: one.bounds.mirrored(320.0), ..*one }).collect();
+        assert_eq!(here, turned);
+        assert_eq!(here.len(), 3);
+        assert!((here[0].bounds.x0 - (10.31 + 320.0 - 310.55) / 2.0).abs() < 0.2, "{here:?}");
+        assert!(here[2].score < 0.1, "seen from one side only: {here:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod ingest;
 pub mod inspect;
 pub mod looks;
 pub mod model_card;
+pub mod relate;
 pub mod scenes;
 pub mod search;
 pub mod search_bench;

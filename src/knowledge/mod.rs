@@ -19,6 +19,7 @@ pub mod phrase;
 pub mod plan;
 pub mod router;
 pub mod sources;
+pub mod stature;
 pub mod systems;
 pub mod task;
 pub mod tools;

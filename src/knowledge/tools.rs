@@ -3,8 +3,15 @@
 //! The server's own list is in `mcp::tools`; a test there fails when this one differs.
 
 /// The MCP tools of this build, by name.
-pub const PRESENT: &[&str] =
-    &["route_query", "clip_search", "classify_image", "detect_count", "explain_limitation", "index_folder"];
+pub const PRESENT: &[&str] = &[
+    "route_query",
+    "clip_search",
+    "classify_image",
+    "detect_count",
+    "spatial_relation",
+    "explain_limitation",
+    "index_folder",
+];
 
 /// The architectures whose weights this build can load from files that the caller downloads, as ids of
 /// [`super::systems`].

@@ -20,6 +20,7 @@ mod explained;
 mod lines;
 mod prompts;
 mod quiet;
+mod relate;
 mod resources;
 mod schema;
 mod server;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::answer::{self, Answer};
 use super::detect;
 use super::explained;
+use super::relate;
 use super::schema;
 use super::work::Lane;
 use crate::engine::{Engine, Watch};
@@ -19,7 +20,15 @@ use crate::wire;
 
 /// All tools, in the order in which they are listed.
 pub(super) fn all() -> Vec<Entry> {
-    vec![route_query(), clip_search(), classify_image(), detect_count(), explain_limitation(), index_folder()]
+    vec![
+        route_query(),
+        clip_search(),
+        classify_image(),
+        detect_count(),
+        spatial_relation(),
+        explain_limitation(),
+        index_folder(),
+    ]
 }
 
 fn route_query() -> Entry {
@@ -76,6 +85,17 @@ fn detect_count() -> Entry {
         )
         .read_only()
         .runs(Lane::Short, wire::detect, detect::detections)
+}
+
+fn spatial_relation() -> Entry {
+    Entry::new("spatial_relation", "How two things stand to each other")
+        .describe(
+            "Says how a subject stands to an object in an image: left of, right of, above, below, on, inside, in front of, \
+             next to, far from, larger, nearer, ..., with probabilities, both boxes, and what cannot be decided. Left and right \
+             are the viewer's. For the things that detect_count finds. To only locate one thing use detect_count.",
+        )
+        .read_only()
+        .runs(Lane::Short, wire::relate::relate, relate::relations)
 }
 
 fn index_folder() -> Entry {

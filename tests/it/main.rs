@@ -15,6 +15,7 @@ mod model_card;
 mod parity;
 mod ranking;
 mod references;
+mod relate;
 mod route;
 mod schemas;
 mod skill;
