@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::activation::exp;
 use super::buffers::{Apart, Buffer};
+use super::gpu;
 use super::product::{Matrix, Number, Panels, kernel};
 use super::simd::in_widest;
 
@@ -201,9 +202,24 @@ fn exponentials_body<const FUSED: bool>(row: &mut [f32]) -> f32 {
     sums.into_iter().sum()
 }
 
-/// As [`attend`], with candle's operations. Shapes: `q` `[batch or 1, queries, hidden]`, `k`, `v` `[batch, keys, hidden]` ->
-/// `[batch, queries, hidden]`.
+/// As [`attend`], elsewhere than on a CPU: queries, keys and values, each with the bias that is still to be added. Shapes:
+/// `[batch or 1, queries, hidden]`, `[batch, keys, hidden]` twice, biases `[hidden]` -> `[batch, queries, hidden]`.
 pub(super) fn attend_anywhere(
+    parts: [(&Tensor, Option<&Tensor>); 3],
+    heads: usize,
+    mask: &Mask<'_>,
+) -> candle_core::Result<Tensor> {
+    if let Some(attended) = gpu::attention(parts, heads, mask)? {
+        return Ok(attended);
+    }
+    let whole =
+        |(x, bias): (&Tensor, Option<&Tensor>)| bias.map_or_else(|| Ok(x.clone()), |bias| x.broadcast_add(bias));
+    let [q, k, v] = parts.map(whole);
+    attend_with_candle(&q?, &k?, &v?, heads, mask)
+}
+
+/// As [`attend_anywhere`], with candle's operations.
+pub(super) fn attend_with_candle(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,

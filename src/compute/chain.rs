@@ -9,15 +9,22 @@
 //!     .linear(&self.out_proj).plus(x).run()?;
 //! ```
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::activation::Activation;
-use super::attention::{CpuMask, Mask, Projections, Sequences, attend, attend_anywhere};
+use super::attention::Mask;
 use super::buffers::Buffer;
+use super::gpu;
 use super::layers::{LayerNorm, Linear};
 use super::product::Matrix;
 use super::with_values;
 use crate::error::{Error, Result};
+
+mod parts;
+mod rows;
+
+use parts::{Part, attention};
+pub use rows::select_rows;
 
 /// Begins a chain. Shape: `[.., width]`.
 pub fn chain(x: &Tensor) -> Chain<'_> {
@@ -52,6 +59,8 @@ struct Pending<'a> {
     linear: Option<&'a Linear>,
     activation: Option<Activation>,
     residual: Option<Tensor>,
+    /// Of projections, which an attention adds itself. Shape: `[width]`.
+    bias: Option<Tensor>,
 }
 
 impl<'a> Chain<'a> {
@@ -107,7 +116,7 @@ impl<'a> Chain<'a> {
     /// Source: Vaswani et al. 2017, section 3.2.
     pub fn self_attention(self, heads: usize, mask: Mask<'_>, wanted: Option<&[usize]>) -> Self {
         self.then(|state| {
-            let state = state.settle()?;
+            let state = state.project(heads, &mask)?;
             let hidden = state.width() / 3;
             let (q, k, v) = (state.part(0, hidden)?, state.part(hidden, hidden)?, state.part(2 * hidden, hidden)?);
             let Some(wanted) = wanted else { return attention(&q, &k, &v, heads, mask) };
@@ -150,20 +159,6 @@ impl<'a> Chain<'a> {
     pub fn run(self) -> Result<Tensor> {
         self.state.and_then(State::into_tensor).map_err(Error::tensor("layers"))
     }
-}
-
-/// Row `rows[i]` of sequence `i`. Shapes: `[batch, len, width]` -> `[batch, 1, width]`.
-///
-/// # Errors
-/// There are fewer rows.
-pub fn select_rows(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
-    rows_of(x, rows).map_err(Error::tensor("selected rows"))
-}
-
-fn rows_of(x: &Tensor, rows: &[usize]) -> candle_core::Result<Tensor> {
-    let (batch, len, width) = x.dims3()?;
-    let flat: Vec<u32> = rows.iter().enumerate().map(|(sequence, row)| (sequence * len + row) as u32).collect();
-    x.reshape((batch * len, width))?.index_select(&Tensor::new(flat, x.device())?, 0)?.reshape((batch, 1, width))
 }
 
 fn is_cpu(x: &Tensor) -> bool {
@@ -219,9 +214,26 @@ impl State<'_> {
         Ok(Self { data, dims, pending: Pending::default() })
     }
 
+    /// As [`State::settle`], for queries, keys and values side by side: where the attention adds their bias it is left to it.
+    fn project(self, heads: usize, mask: &Mask<'_>) -> candle_core::Result<Self> {
+        let dims = self.settled_dims();
+        let hidden = dims.last().copied().unwrap_or(0) / 3;
+        match (&self.data, &self.pending) {
+            (Data::Tensor(x), Pending { norm, linear: Some(linear), activation: None, residual: None, .. })
+                if gpu::attends(x, hidden, heads, mask) =>
+            {
+                let x = norm.map_or_else(|| Ok(x.clone()), |norm| norm.tensor(x))?;
+                let (product, bias) = linear.product(&x)?;
+                let pending = Pending { bias: bias.cloned(), ..Pending::default() };
+                Ok(Self { data: Data::Tensor(product.reshape(dims.as_slice())?), dims, pending })
+            }
+            _ => self.settle(),
+        }
+    }
+
     /// What is pending, on a CPU.
     fn compute(&self, data: &Data, out: &mut [f32]) -> candle_core::Result<()> {
-        let Pending { norm, linear, activation, residual } = &self.pending;
+        let Pending { norm, linear, activation, residual, .. } = &self.pending;
         let (len, width) = (self.len(), self.width());
         data.read(|values| {
             let input = Matrix::new(values.get(..len).unwrap_or_default(), width);
@@ -267,123 +279,14 @@ impl Pending<'_> {
     /// All of it, with candle's operations.
     fn tensor(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let x = self.norm.map_or_else(|| Ok(x.clone()), |norm| norm.tensor(x))?;
-        let x = match self.linear {
-            Some(linear) => linear.tensor(&x, self.activation)?,
-            None => x,
-        };
-        match &self.residual {
-            Some(residual) => x + residual,
+        match self.linear {
+            Some(linear) => linear.tensor(&x, self.activation, self.residual.as_ref()),
             None => Ok(x),
         }
     }
 }
 
-/// Some columns of a batch.
-struct Part<'a> {
-    state: &'a State<'a>,
-    start: usize,
-    width: usize,
-    len: usize,
-}
-
-impl Part<'_> {
-    /// Row `rows[i]` of sequence `i`. Shape: -> `[batch, 1, width]`.
-    fn rows(&self, rows: &[usize]) -> candle_core::Result<State<'static>> {
-        let (batch, len, stride) = (self.batch(), self.len, self.state.width());
-        if rows.len() != batch || rows.iter().any(|row| *row >= len) {
-            candle_core::bail!("{} rows of {batch} sequences of {len}", rows.len());
-        }
-        let data = match &self.state.data {
-            Data::Tensor(x) if !is_cpu(x) => Data::Tensor(rows_of(&self.tensor()?, rows)?),
-            data => data.read(|values| {
-                let mut out = Buffer::of::<f32>(batch * self.width);
-                let places = out.slice_mut::<f32>().chunks_mut(self.width);
-                for ((sequence, row), place) in rows.iter().enumerate().zip(places) {
-                    let start = (sequence * len + row) * stride + self.start;
-                    place.copy_from_slice(values.get(start..start + self.width).unwrap_or_default());
-                }
-                Data::Buffer(out)
-            })?,
-        };
-        Ok(State { data, dims: vec![batch, 1, self.width], pending: Pending::default() })
-    }
-
-    fn batch(&self) -> usize {
-        self.state.dims.first().copied().unwrap_or(0)
-    }
-
-    fn tensor(&self) -> candle_core::Result<Tensor> {
-        match &self.state.data {
-            Data::Tensor(x) => x.narrow(D::Minus1, self.start, self.width),
-            Data::Buffer(_) => candle_core::bail!("projections lie on different devices"),
-        }
-    }
-
-    /// The rows within the batch's numbers.
-    fn sequences<'v>(&self, values: &'v [f32]) -> Sequences<'v> {
-        let (rows, stride) = (self.batch() * self.len, self.state.width());
-        let values = values.get(self.start..).unwrap_or_default();
-        Sequences { rows: Matrix { values, rows, width: self.width, stride }, len: self.len }
-    }
-
-    fn is_cpu(&self) -> bool {
-        match &self.state.data {
-            Data::Tensor(x) => is_cpu(x),
-            Data::Buffer(_) => true,
-        }
-    }
-}
-
-fn attention<'a>(
-    q: &Part<'_>,
-    k: &Part<'_>,
-    v: &Part<'_>,
-    heads: usize,
-    mask: Mask<'_>,
-) -> candle_core::Result<State<'a>> {
-    let (batch, hidden) = (k.batch(), q.width);
-    let fits = heads > 0 && hidden % heads == 0 && k.width == hidden && v.width == hidden;
-    if !fits || v.batch() != batch || v.len != k.len || (q.batch() != batch && q.batch() != 1) {
-        candle_core::bail!(
-            "an attention of {heads} heads over queries {:?}, keys {:?} and values {:?}",
-            (q.batch(), q.len, q.width),
-            (batch, k.len, k.width),
-            (v.batch(), v.len, v.width)
-        );
-    }
-    if let Mask::Bias(bias) = mask {
-        let one = q.len * k.len;
-        if bias.elem_count() != one && bias.elem_count() != one * batch {
-            candle_core::bail!("a mask of {:?} for {} queries and {} keys", bias.dims(), q.len, k.len);
-        }
-    }
-    let dims = vec![batch, q.len, hidden];
-    if !(q.is_cpu() && k.is_cpu() && v.is_cpu()) {
-        let out = attend_anywhere(&q.tensor()?, &k.tensor()?, &v.tensor()?, heads, &mask)?;
-        return Ok(State { data: Data::Tensor(out), dims, pending: Pending::default() });
-    }
-    let mut out = Buffer::of::<f32>(batch * q.len * hidden);
-    let mut run = |mask: &CpuMask<'_>| -> candle_core::Result<()> {
-        q.state.data.read(|q_values| {
-            k.state.data.read(|k_values| {
-                v.state.data.read(|v_values| {
-                    let (q, k, v) = (q.sequences(q_values), k.sequences(k_values), v.sequences(v_values));
-                    attend(&Projections { q, k, v, heads }, mask, out.slice_mut());
-                })
-            })?
-        })?
-    };
-    match mask {
-        Mask::Full => run(&CpuMask::Full),
-        Mask::Causal => run(&CpuMask::Causal),
-        Mask::Keys(lengths) => run(&CpuMask::Keys(lengths)),
-        Mask::Bias(bias) => {
-            let bias = bias.to_dtype(DType::F32)?.contiguous()?;
-            with_values(&bias, |bias| run(&CpuMask::Bias(bias)))?
-        }
-    }?;
-    Ok(State { data: Data::Buffer(out), dims, pending: Pending::default() })
-}
-
+#[cfg(test)]
+mod tensor_tests;
 #[cfg(test)]
 mod tests;

@@ -73,7 +73,7 @@ impl Conv2d {
     pub fn new(shape: ConvShape, weight: Vec<f32>, bias: Option<Vec<f32>>, backend: &Backend) -> Result<Self> {
         let fits = weight.len() == shape.weight_dims().iter().product::<usize>()
             && bias.as_ref().is_none_or(|bias| bias.len() == shape.outputs);
-        let weights = if backend.device.is_cpu() && fits {
+        let weights = if backend.packs() && fits {
             Weights::Cpu { weight, bias }
         } else {
             let weight = tensor(weight, &shape.weight_dims(), backend)?;
@@ -334,9 +334,13 @@ fn three_taps<const FUSED: bool>(line: &[f32], row: &[f32], out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
+
+    fn values(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
 
     #[test]
     fn every_kind_of_convolution_equals_the_general_one() {
@@ -356,23 +360,26 @@ mod tests {
             let x = Tensor::randn(0f32, 1.0, (2, inputs, 37, 29), &Device::Cpu).unwrap();
             let weight = Tensor::randn(0f32, 1.0, &shape.weight_dims()[..], &Device::Cpu).unwrap();
             let bias: Vec<f32> = (0..outputs).map(|n| n as f32).collect();
-            let flat = weight.flatten_all().unwrap().to_vec1().unwrap();
-            let conv = Conv2d::new(shape, flat, Some(bias.clone()), &Backend::cpu()).unwrap();
+            let conv = Conv2d::new(shape, values(&weight), Some(bias.clone()), &Backend::cpu()).unwrap();
             let expected = x.conv2d(&weight, padding, stride, dilation, groups).unwrap();
             let bias = Tensor::from_vec(bias, (1, outputs, 1, 1), &Device::Cpu).unwrap();
             let expected = expected.broadcast_add(&bias).unwrap().relu().unwrap();
             let found = conv.forward(&x, Some(Activation::Relu)).unwrap();
             assert_eq!(found.dims(), expected.dims(), "{shape:?}");
-            let difference = (found - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            let difference = (&found - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
             assert!(difference < 1e-4, "{shape:?}: {difference}");
+            // As a GPU computes it, in f16: numbers of about 5.
+            let conv = Conv2d::new(shape, values(&weight), Some(values(&bias)), &Backend::tensors_on_cpu()).unwrap();
+            let half = conv.forward(&x.to_dtype(DType::F16).unwrap(), Some(Activation::Relu)).unwrap();
+            let half = half.to_dtype(DType::F32).unwrap();
+            let difference = (half - found).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(difference < 0.1, "{shape:?} in f16: {difference}");
         }
     }
 
     #[test]
     fn an_input_that_does_not_fit_is_an_error() {
         let conv = Conv2d::new(ConvShape::new(3, 2, 3, 1), vec![0.0; 54], None, &Backend::cpu()).unwrap();
-        assert!(
-            conv.forward(&Tensor::zeros((1, 4, 8, 8), candle_core::DType::F32, &Device::Cpu).unwrap(), None).is_err()
-        );
+        assert!(conv.forward(&Tensor::zeros((1, 4, 8, 8), DType::F32, &Device::Cpu).unwrap(), None).is_err());
     }
 }

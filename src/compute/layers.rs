@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::Backend;
 use super::activation::Activation;
 use super::chain::chain;
+use super::gpu;
 use super::norm::Norm;
 use super::product::{Epilogue, Matrix, Weights, kernel, multiply};
 use crate::error::{Error, Result};
@@ -39,7 +40,7 @@ impl Linear {
         backend: &Backend,
     ) -> Result<Self> {
         let fits = weight.len() == outputs * inputs && bias.as_ref().is_none_or(|bias| bias.len() == outputs);
-        let weights = if backend.device.is_cpu() && fits {
+        let weights = if backend.packs() && fits {
             Packed::Cpu { weights: Weights::pack(kernel(backend.number()), outputs, inputs, &weight), bias }
         } else {
             Packed::Device {
@@ -87,23 +88,43 @@ impl Linear {
         Ok(())
     }
 
-    /// As [`Linear::forward`], with candle's operations.
-    pub(super) fn tensor(&self, x: &Tensor, activation: Option<Activation>) -> candle_core::Result<Tensor> {
-        let Packed::Device { weight, bias } = &self.weights else {
-            candle_core::bail!("weights and input lie on different devices")
-        };
+    /// As [`Linear::forward`] elsewhere than on a CPU, with what comes after it. Shape: `residual` `[.., outputs]`.
+    pub(super) fn tensor(
+        &self,
+        x: &Tensor,
+        activation: Option<Activation>,
+        residual: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let mut shape = x.dims().to_vec();
-        let rows: usize = shape.iter().rev().skip(1).product();
         if let Some(last) = shape.last_mut() {
             *last = self.outputs;
         }
+        let (product, bias) = self.product(x)?; // [rows, outputs]
+        let residual = residual.map(|residual| residual.reshape(product.dims())).transpose()?;
+        if !gpu::finish(&product, bias, activation, residual.as_ref())? {
+            let product = match bias {
+                Some(bias) => product.broadcast_add(bias)?,
+                None => product,
+            };
+            let product = activate(product, activation)?;
+            return match residual {
+                Some(residual) => (product + residual)?.reshape(shape),
+                None => product.reshape(shape),
+            };
+        }
+        product.reshape(shape) // [.., outputs]
+    }
+
+    /// The matrix product, elsewhere than on a CPU, and the bias that is still to be added. Shapes: `[.., inputs]` -> `[rows,
+    /// outputs]`, `[outputs]`.
+    pub(super) fn product(&self, x: &Tensor) -> candle_core::Result<(Tensor, Option<&Tensor>)> {
+        let Packed::Device { weight, bias } = &self.weights else {
+            candle_core::bail!("weights and input lie on different devices")
+        };
+        let rows: usize = x.dims().iter().rev().skip(1).product();
         // All rows at once: one large product is faster than one for every image.
         let product = x.reshape((rows, self.inputs))?.matmul(&weight.t()?)?; // [rows, outputs]
-        let product = match bias {
-            Some(bias) => product.broadcast_add(bias)?,
-            None => product,
-        };
-        activate(product, activation)?.reshape(shape) // [.., outputs]
+        Ok((product, bias.as_ref()))
     }
 }
 
@@ -136,7 +157,7 @@ enum Parameters {
 
 impl Parameters {
     fn new(values: Vec<f32>, backend: &Backend) -> Result<Self> {
-        if backend.device.is_cpu() {
+        if backend.packs() {
             return Ok(Self::Cpu(values));
         }
         let len = values.len();
@@ -185,7 +206,11 @@ impl LayerNorm {
     pub(super) fn tensor(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         match (&self.weight, &self.bias) {
             (Parameters::Device(weight), Parameters::Device(bias)) => {
-                candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, self.eps)
+                let x = x.contiguous()?;
+                match gpu::norm(&x, weight, bias, self.eps)? {
+                    Some(normalised) => Ok(normalised),
+                    None => candle_nn::ops::layer_norm(&x, weight, bias, self.eps),
+                }
             }
             _ => candle_core::bail!("a layer norm and its input lie on different devices"),
         }

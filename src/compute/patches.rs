@@ -1,6 +1,34 @@
 //! Images to rows of patch pixels, which makes the patch embedding a matrix product.
 
+use candle_core::{DType, Tensor};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use rayon::prelude::*;
+
+use super::{Backend, gpu, tensor};
+use crate::error::{Error, Result};
+
+/// As [`unfold_patches`], where the backend computes: on a GPU written once in its own number format.
+///
+/// Shape: -> `[images, grid * grid, channels * patch * patch]`.
+///
+/// # Errors
+/// The device has no room.
+pub fn patch_rows(images: &[&[f32]], channels: usize, size: usize, patch: usize, backend: &Backend) -> Result<Tensor> {
+    let grid = size / patch;
+    let shape = [images.len(), grid * grid, channels * patch * patch];
+    let fill = |rows: &mut [u16]| {
+        let convert: fn(&mut [u16], &[f32]) = match backend.dtype() {
+            DType::F16 => |target, source| bytemuck::cast_slice_mut::<_, f16>(target).convert_from_f32_slice(source),
+            _ => |target, source| bytemuck::cast_slice_mut::<_, bf16>(target).convert_from_f32_slice(source),
+        };
+        unfold(images, channels, size, patch, rows, convert);
+    };
+    match gpu::upload(&shape, backend, fill).map_err(Error::tensor("image upload"))? {
+        Some(rows) => Ok(rows),
+        None => tensor(unfold_patches(images, channels, size, patch), &shape, backend),
+    }
+}
 
 /// Lays every patch of every image out as one row: a convolution whose stride is its kernel is exactly the product of
 /// these rows with the flattened kernels. Pixels right of and below the last whole patch are left out, as the
@@ -12,8 +40,23 @@ pub fn unfold_patches(images: &[&[f32]], channels: usize, size: usize, patch: us
     let grid = size / patch;
     let row_len = channels * patch * patch;
     let mut rows = vec![0.0; images.len() * grid * grid * row_len];
+    unfold(images, channels, size, patch, &mut rows, <[f32]>::copy_from_slice);
+    rows
+}
+
+/// As [`unfold_patches`], into numbers of another format.
+fn unfold<T: Copy + Send>(
+    images: &[&[f32]],
+    channels: usize,
+    size: usize,
+    patch: usize,
+    rows: &mut [T],
+    convert: impl Fn(&mut [T], &[f32]) + Sync,
+) {
+    let grid = size / patch;
+    let row_len = channels * patch * patch;
     if rows.is_empty() {
-        return rows;
+        return;
     }
     rows.par_chunks_mut(grid * grid * row_len).zip(images).for_each(|(rows, image)| {
         for (index, row) in rows.chunks_mut(row_len).enumerate() {
@@ -23,12 +66,11 @@ pub fn unfold_patches(images: &[&[f32]], channels: usize, size: usize, patch: us
                 let (channel, line) = (run / patch, run % patch);
                 let start = (channel * size + top + line) * size + left;
                 if let Some(source) = image.get(start..start + patch) {
-                    target.copy_from_slice(source);
+                    convert(target, source);
                 }
             }
         }
     });
-    rows
 }
 
 #[cfg(test)]
@@ -46,5 +88,19 @@ mod tests {
         assert_eq!(rows[24..32], [12., 13., 17., 18., 37., 38., 42., 43.]);
         assert_eq!(rows[32..], rows[..32]);
         assert!(unfold_patches(&[], 3, 4, 2).is_empty());
+        // What a GPU is sent: the same in 16 bits.
+        let mut sent = vec![0_u16; rows.len()];
+        unfold(&[&image, &image], 2, 5, 2, &mut sent, |target, source| {
+            bytemuck::cast_slice_mut::<_, bf16>(target).convert_from_f32_slice(source);
+        });
+        assert!(bytemuck::cast_slice::<_, bf16>(&sent).iter().zip(&rows).all(|(sent, row)| sent.to_f32() == *row));
+    }
+
+    #[test]
+    fn rows_of_patches_go_where_the_backend_computes() {
+        let image: Vec<f32> = (0..48u8).map(f32::from).collect();
+        let rows = patch_rows(&[&image, &image], 3, 4, 2, &Backend::cpu()).unwrap();
+        assert_eq!(rows.dims(), [2, 4, 12]);
+        assert_eq!(rows.flatten_all().unwrap().to_vec1::<f32>().unwrap(), unfold_patches(&[&image, &image], 3, 4, 2));
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Shapes: `[b, c, h, w]` -> `[b, c, h', w']`, `h' = (h + 2 * padding - window) / stride + 1`.
 ///
 /// # Errors
-/// The input is smaller than the window, or not f32 on a CPU.
+/// The input is smaller than the window.
 pub fn max_pool(x: &Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
     let run = || {
         let (b, c, h, w) = x.dims4()?;
@@ -19,10 +19,12 @@ pub fn max_pool(x: &Tensor, window: usize, stride: usize, padding: usize) -> Res
         let (Some(out_h), Some(out_w)) = (side(h), side(w)) else {
             candle_core::bail!("a map of {h} x {w} is smaller than a window of {window}")
         };
-        let x = if x.dtype() == DType::F32 { x.contiguous()? } else { x.to_dtype(DType::F32)?.contiguous()? };
-        let x_on_cpu = x.to_device(&candle_core::Device::Cpu)?;
+        if !(x.device().is_cpu() && x.dtype() == DType::F32) {
+            return pool_with_candle(x, window, stride, padding);
+        }
+        let x = x.contiguous()?;
         let mut out = vec![f32::NEG_INFINITY; b * c * out_h * out_w];
-        with_values(&x_on_cpu, |values| {
+        with_values(&x, |values| {
             out.par_chunks_mut((out_h * out_w).max(1)).zip(values.par_chunks((h * w).max(1))).for_each(
                 |(out, plane)| {
                     // First along the lines, then across them: a square window's maximum is separable.
@@ -44,9 +46,25 @@ pub fn max_pool(x: &Tensor, window: usize, stride: usize, padding: usize) -> Res
                 },
             );
         })?;
-        Tensor::from_vec(out, (b, c, out_h, out_w), &candle_core::Device::Cpu)?.to_device(x.device())
+        Tensor::from_vec(out, (b, c, out_h, out_w), x.device())
     };
     run().map_err(Error::tensor("max pooling"))
+}
+
+/// As [`max_pool`], with candle's operations: where the tensor is.
+fn pool_with_candle(x: &Tensor, window: usize, stride: usize, padding: usize) -> candle_core::Result<Tensor> {
+    let border = |x: &Tensor, dim: usize| {
+        if padding == 0 {
+            return Ok(x.clone());
+        }
+        let mut dims = x.dims().to_vec();
+        if let Some(side) = dims.get_mut(dim) {
+            *side = padding;
+        }
+        let edge = Tensor::full(f32::NEG_INFINITY, dims, x.device())?.to_dtype(x.dtype())?;
+        Tensor::cat(&[&edge, x, &edge], dim)
+    };
+    border(&border(x, 2)?, 3)?.contiguous()?.max_pool2d_with_stride(window, stride)
 }
 
 /// Every value four times: twice the height and width, nearest neighbour. Shapes: `[b, c, h, w]` -> `[b, c, 2h, 2w]`.
@@ -78,5 +96,17 @@ mod tests {
         assert_eq!(half.dims(), [1, 1, 2, 2]);
         assert_eq!(half.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [0., -2., -10., -12.]);
         assert!(max_pool(&x, 7, 1, 0).is_err());
+    }
+
+    #[test]
+    fn candles_operations_pool_alike() {
+        let x = Tensor::randn(0f32, 1., (2, 3, 9, 7), &Device::Cpu).unwrap();
+        for (window, stride, padding) in [(3, 1, 1), (5, 1, 2), (3, 2, 1), (2, 2, 0)] {
+            let expected = max_pool(&x, window, stride, padding).unwrap();
+            let found = pool_with_candle(&x, window, stride, padding).unwrap();
+            assert_eq!(found.dims(), expected.dims());
+            let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values(&found), values(&expected), "{window} {stride} {padding}");
+        }
     }
 }

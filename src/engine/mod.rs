@@ -147,6 +147,7 @@ impl Engine {
         let decode = move |bytes: &[u8], name: &Path| pixels::decode_enough(bytes, name, &limits, enough);
         let options = ingest::IngestOptions {
             null_texts: encoders::null_texts(&encoder),
+            batch: encoder.backend().pictures_at_once(),
             ..ingest::IngestOptions::new(&self.config)
         };
         let report = ingest::ingest(&mut catalogue, encoder.as_ref(), &decode, &folder, &options, watch)?;

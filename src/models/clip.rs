@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::config::{ClipConfig, Pooling, TextConfig, VisionConfig};
 use super::reader::{Lazy, Reader};
 use super::transformer::{Encoder, Stages};
-use crate::compute::{Backend, Embedding, LayerNorm, Linear, Mask, select_rows, unfold_patches};
+use crate::compute::{Backend, Embedding, LayerNorm, Linear, Mask, patch_rows, select_rows};
 use crate::error::{Error, Result};
 
 /// Both towers and their projections.
@@ -152,7 +152,8 @@ impl VisionTransformer {
         let positions = self.position_embedding.first(self.position_embedding.rows())?; // [patches + 1, hidden]
         let embed = || {
             let (batch, _, hidden) = patches.dims3()?;
-            let class = self.class_embedding.broadcast_as((batch, 1, hidden))?;
+            // Side by side, as joining wants it: of few numbers, while the patches are many.
+            let class = self.class_embedding.broadcast_as((batch, 1, hidden))?.contiguous()?;
             Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&positions) // [batch, patches + 1, hidden]
         };
         let x = embed().map_err(Error::tensor("image embeddings"))?;
@@ -168,7 +169,7 @@ impl VisionTransformer {
     }
 }
 
-/// The convolution `patch_embedding`, whose stride is its kernel, as a linear layer over [`unfold_patches`].
+/// The convolution `patch_embedding`, whose stride is its kernel, as a linear layer over [`patch_rows`].
 pub(super) fn patch_embedding(embeddings: &Reader<'_>, config: &VisionConfig, bias: bool) -> Result<Linear> {
     let (hidden, patch) = (config.tower.hidden_size, config.patch_size);
     let convolution = embeddings.at("patch_embedding");
@@ -179,7 +180,5 @@ pub(super) fn patch_embedding(embeddings: &Reader<'_>, config: &VisionConfig, bi
 
 /// Shape: each `[3, size, size]` flattened -> `[batch, patches, 3 * patch * patch]`.
 pub(super) fn patches(images: &[&[f32]], config: &VisionConfig, backend: &Backend) -> Result<Tensor> {
-    let (channels, patch) = (config.num_channels, config.patch_size);
-    let rows = unfold_patches(images, channels, config.image_size, patch);
-    crate::compute::tensor(rows, &[images.len(), config.num_patches(), channels * patch * patch], backend)
+    patch_rows(images, config.num_channels, config.image_size, config.patch_size, backend)
 }

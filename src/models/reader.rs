@@ -158,12 +158,13 @@ impl<'a> Reader<'a> {
         Embedding::new(rows, size, weight, self.backend)
     }
 
-    /// `name.weight` of a large table of which few rows are ever wanted: they are read from the file when they are.
+    /// `name.weight` of a large table of which few rows are ever wanted: they are read from the file when they are. A GPU has
+    /// the table, so that ids are all that is sent to it.
     pub fn large_embedding(&self, name: &str, rows: usize, size: usize) -> Result<Embedding> {
         let full_name = self.at(name).full_name(&"weight");
         let entry = self.checkpoint.get(&full_name).filter(|entry| self.checkpoint.is_mapped(entry)).cloned();
         match entry {
-            Some(entry) if self.notes.is_none() && entry.shape == [rows, size] => {
+            Some(entry) if self.notes.is_none() && self.backend.packs() && entry.shape == [rows, size] => {
                 let checkpoint = Arc::clone(self.checkpoint);
                 let read = move |row: usize, values: &mut Vec<f32>| checkpoint.append_row(&entry, row, values);
                 Ok(Embedding::from_source(rows, size, Box::new(read), self.backend))

@@ -1,6 +1,7 @@
 //! The two towers of any supported architecture with their tokenizer: preprocessed pixels and texts to unit vectors.
 
 use candle_core::{DType, Tensor};
+use rayon::prelude::*;
 
 use super::checkpoint::Checkpoint;
 use super::clip::ClipModel;
@@ -47,11 +48,6 @@ enum Architecture {
     Clip(Box<ClipModel>),
     Siglip(Box<SiglipModel>),
 }
-
-/// Images and texts that go through a tower at once: enough to fill the matrix products.
-const MAX_BATCH: usize = 32;
-/// Numbers that the widest layer may put out for one batch, 128 MiB of them: fewer large images go through at once.
-const MAX_ACTIVATIONS: usize = 1 << 25;
 
 impl Towers {
     /// Checks every expected tensor by name and shape; each tower is built when it is first used.
@@ -142,12 +138,13 @@ impl Towers {
     /// # Errors
     /// An image has another size or numbers that are not finite; a tensor operation failed.
     pub fn encode_images(&self, images: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
-        self.check_images(images)?;
+        let len = self.vision.num_patches() + 1;
+        let most = self.backend.sequences_at_once(images.len(), len, len * self.vision.tower.intermediate_size);
+        // A GPU is given all parts before the first is waited for.
+        let parts: Vec<Tensor> =
+            images.chunks(most).map(|part| self.image_features(part, &mut Stages::off())).collect::<Result<_>>()?;
         let mut vectors = Vec::with_capacity(images.len());
-        let per_image = (self.vision.num_patches() + 1) * self.vision.tower.intermediate_size;
-        for batch in images.chunks((MAX_ACTIVATIONS / per_image).clamp(1, MAX_BATCH)) {
-            self.unit_vectors(&self.image_features(batch, &mut Stages::off())?, &mut vectors)?;
-        }
+        parts.iter().try_for_each(|part| self.unit_vectors(part, &mut vectors))?;
         Ok(vectors)
     }
 
@@ -156,15 +153,27 @@ impl Towers {
     /// # Errors
     /// A text cannot be tokenized, or a tensor operation failed.
     pub fn encode_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-        let tokens = texts.iter().map(|text| self.tokenize(text)).collect::<Result<Vec<_>>>()?;
+        // A GPU encodes many texts in the time that one thread cuts a few into tokens.
+        const TEXTS_PER_TASK: usize = 8;
+        let tokens = texts
+            .par_iter()
+            .with_min_len(TEXTS_PER_TASK)
+            .map(|text| self.tokenize(text))
+            .collect::<Result<Vec<_>>>()?;
         // Texts of similar length together, so that little is computed for padding.
         let mut order: Vec<usize> = (0..tokens.len()).collect();
         order.sort_by_key(|&i| tokens.get(i).map_or(0, |tokens| tokens.ids.len()));
+        let len = self.context_length();
+        let most = self.backend.sequences_at_once(texts.len(), len, len * self.text.tower.intermediate_size);
+        let parts: Vec<Tensor> = order
+            .chunks(most)
+            .map(|part| {
+                let ids: Vec<&[u32]> = part.iter().filter_map(|&i| tokens.get(i)).map(|t| t.ids.as_slice()).collect();
+                self.text_features(&ids, &mut Stages::off())
+            })
+            .collect::<Result<_>>()?;
         let mut sorted = Vec::with_capacity(texts.len());
-        for batch in order.chunks(MAX_BATCH) {
-            let ids: Vec<&[u32]> = batch.iter().filter_map(|&i| tokens.get(i)).map(|t| t.ids.as_slice()).collect();
-            self.unit_vectors(&self.text_features(&ids, &mut Stages::off())?, &mut sorted)?;
-        }
+        parts.iter().try_for_each(|part| self.unit_vectors(part, &mut sorted))?;
         let mut vectors = vec![Vec::new(); texts.len()];
         for (i, vector) in order.into_iter().zip(sorted) {
             if let Some(place) = vectors.get_mut(i) {
@@ -199,7 +208,7 @@ impl Towers {
     /// # Errors
     /// As [`Towers::encode_images`].
     pub fn image_stages(&self, images: &[Vec<f32>]) -> Result<Vec<(String, Tensor)>> {
-        self.check_images(images)?;
+        self.check_images(images, 0)?;
         let mut stages = Stages::on();
         self.image_features(images, &mut stages)?;
         Ok(stages.into_vec())
@@ -231,18 +240,20 @@ impl Towers {
         })
     }
 
-    fn check_images(&self, images: &[Vec<f32>]) -> Result<()> {
+    /// `first` is the number of the first image, for messages.
+    fn check_images(&self, images: &[Vec<f32>], first: usize) -> Result<()> {
         let expected = self.vision.num_channels * self.vision.image_size * self.vision.image_size;
-        for (i, image) in images.iter().enumerate() {
-            if image.len() != expected {
-                let reason = format!("of image {i} has {} numbers, the model takes {expected}", image.len());
-                return Err(Error::Argument { name: "pixels", reason });
+        let wrong = images.par_iter().enumerate().find_map_first(|(i, image)| match image.len() {
+            len if len != expected => Some((i, format!("has {len} numbers, the model takes {expected}"))),
+            _ if !are_finite(image) => Some((i, "are not all finite".to_owned())),
+            _ => None,
+        });
+        match wrong {
+            Some((i, reason)) => {
+                Err(Error::Argument { name: "pixels", reason: format!("of image {} {reason}", first + i) })
             }
-            if !image.iter().all(|value| value.is_finite()) {
-                return Err(Error::Argument { name: "pixels", reason: format!("of image {i} are not all finite") });
-            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Appends the rows at unit length. Shape: `[batch, dim]`.
@@ -265,6 +276,13 @@ impl Towers {
         }
         Ok(())
     }
+}
+
+/// By the bits of their exponents, all of a block before the next is looked at: a loop that the compiler makes vectors of.
+fn are_finite(values: &[f32]) -> bool {
+    const BLOCK: usize = 4096;
+    const EXPONENT: u32 = 0x7f80_0000;
+    values.chunks(BLOCK).all(|block| block.iter().fold(true, |all, x| all & (x.to_bits() & EXPONENT != EXPONENT)))
 }
 
 /// Runs a forward pass on a thread of the pool: from outside, each of its hundred parallel steps would wait for a thread to

@@ -47,9 +47,13 @@ pub fn files(folder: &Path) -> ModelFiles {
 
 impl Fixture {
     fn load(name: &str) -> Self {
+        Self::load_on(name, &Backend::cpu())
+    }
+
+    fn load_on(name: &str, backend: &Backend) -> Self {
         let folder = folder(name);
         Self {
-            towers: Towers::load(&files(&folder), &Backend::cpu()).unwrap(),
+            towers: Towers::load(&files(&folder), backend).unwrap(),
             cases: serde_json::from_slice(&std::fs::read(folder.join("cases.json")).unwrap()).unwrap(),
             expected: candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap(),
         }
@@ -161,6 +165,27 @@ fn unit_vectors_and_logits_equal_the_reference() {
             images.iter().map(|image| texts.iter().map(|text| logit(image, text)).collect()).collect();
         let difference = largest_difference(&logits, &rows(&fixture.expected["logits_per_image"]));
         assert!(difference <= 2e-3, "{name}: logits are off by {difference}");
+    }
+}
+
+/// The way that a GPU takes, on the CPU in f16: tensors from end to end, several parts of a batch at once.
+#[test]
+fn what_a_gpu_runs_equals_the_reference() {
+    for name in CASES {
+        let fixture = Fixture::load_on(name, &Backend::tensors_on_cpu());
+        let images = fixture.towers.encode_images(&fixture.images()).unwrap();
+        let texts = fixture.towers.encode_texts(&fixture.texts()).unwrap();
+        for (kind, vectors) in [("image_embeds", &images), ("text_embeds", &texts)] {
+            let expected = rows(&fixture.expected[kind]);
+            assert_eq!(vectors.len(), expected.len(), "{name}: {kind}");
+            for (found, expected) in vectors.iter().zip(&expected) {
+                let cosine: f32 = found.iter().zip(expected).map(|(a, b)| a * b).sum();
+                assert!(cosine > 0.9999, "{name}: {kind} have a cosine of {cosine}");
+            }
+        }
+        // Every stage, where the last layer computes all rows.
+        let found = fixture.towers.image_stages(&fixture.images()).unwrap();
+        assert!(found.iter().all(|(_, stage)| stage.dtype() == DType::F16), "{name}");
     }
 }
 

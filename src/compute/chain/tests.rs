@@ -2,6 +2,7 @@ use candle_core::Device;
 
 use super::*;
 use crate::compute::Backend;
+use crate::compute::attention::attend_with_candle;
 
 fn random(shape: &[usize]) -> Tensor {
     Tensor::randn(0f32, 1., shape, &Device::Cpu).unwrap()
@@ -58,7 +59,7 @@ fn attention_equals_candles_under_every_mask() {
         }
         for mask in masks {
             let found = chain(&q).attend_to_both(chain(&k), chain(&v), heads, mask).run().unwrap();
-            let expected = attend_anywhere(&q, &k, &v, heads, &mask).unwrap();
+            let expected = attend_with_candle(&q, &k, &v, heads, &mask).unwrap();
             assert!(
                 difference(&found, &expected) < 2e-5,
                 "{mask:?} {queries}x{keys}: {}",
@@ -72,12 +73,12 @@ fn attention_equals_candles_under_every_mask() {
 fn packed_projections_and_a_shared_query_are_read_where_they_lie() {
     let qkv = random(&[3, 20, 3 * 24]);
     let part = |n: usize| qkv.narrow(2, n * 24, 24).unwrap().contiguous().unwrap();
-    let apart = attend_anywhere(&part(0), &part(1), &part(2), 2, &Mask::Full).unwrap();
+    let apart = attend_with_candle(&part(0), &part(1), &part(2), 2, &Mask::Full).unwrap();
     let packed = chain(&qkv).self_attention(2, Mask::Full, None).run().unwrap();
     assert!(difference(&packed, &apart) < 1e-5);
     let (probe, kv) = (random(&[1, 1, 24]), random(&[3, 20, 48]));
     let part = |n: usize| kv.narrow(2, n * 24, 24).unwrap();
-    let expected = attend_anywhere(&probe, &part(0), &part(1), 3, &Mask::Full).unwrap();
+    let expected = attend_with_candle(&probe, &part(0), &part(1), 3, &Mask::Full).unwrap();
     let found = chain(&probe).attend_to(chain(&kv), 3, Mask::Full).run().unwrap();
     assert!(difference(&found, &expected) < 1e-5);
 }
