@@ -1,5 +1,5 @@
 //! The shapes of the 512-bit kernels in plain loops, so that packing, zeros, scales and tiles of 64 columns are tested on
-//! every machine; what remains untested without AVX-512 is a handful of instructions.
+//! every machine; what remains untested without AVX-512 is a handful of instructions, which tools/emulate runs.
 
 #![allow(clippy::inline_always, clippy::cast_ptr_alignment)]
 

@@ -78,4 +78,6 @@ pub(crate) fn kernels() -> Vec<&'static Kernel> {
 #[cfg(test)]
 mod emulated;
 #[cfg(test)]
+mod exact_tests;
+#[cfg(test)]
 mod tests;

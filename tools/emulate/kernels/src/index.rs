@@ -1,0 +1,4 @@
+//! What a search multiplies rows with.
+
+#[path = "../../../../src/index/vectors/kernel.rs"]
+pub mod kernel;
