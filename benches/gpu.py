@@ -270,7 +270,9 @@ def main():
     arguments.batches = [int(batch) for batch in arguments.batches.split(",")]
     arguments.precision = arguments.precision or ("bf16" if arguments.device == "cuda" else "f32")
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     name = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or platform.machine()
     head = f"{time.strftime('%Y-%m-%d')}, {name}, torch {torch.__version__}; ms per item, medians"
     rows = []

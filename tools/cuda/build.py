@@ -57,9 +57,8 @@ def link(target: str, place: pathlib.Path) -> None:
 
 
 def driver_functions(root: pathlib.Path) -> list[str]:
-    """Every function of the driver's header, and the versions that it renames them to."""
-    header = (root / "include/cuda.h").read_text(errors="replace")
-    return sorted(set(re.findall(r"\bcu[A-Z]\w*(?=\s*\()", header)) | set(re.findall(r"\bcu[A-Z]\w*_v\d+\w*\b", header)))
+    """Every name of the driver's header that a function may have, those that macros give to one included."""
+    return sorted(set(re.findall(r"\bcu[A-Z]\w*", (root / "include/cuda.h").read_text(errors="replace"))))
 
 
 def versioned(root: pathlib.Path, library: str) -> pathlib.Path:
