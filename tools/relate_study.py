@@ -3,12 +3,13 @@
 
     python tools/relate_study.py agree --program PATH --weights DIR --photos DIR [--answers FILE]
     python tools/relate_study.py noise --program PATH --weights DIR --photos DIR [--answers FILE]
+    python tools/relate_study.py depth --photos DIR
 
 `--photos` holds images/ and instances.json (COCO's layout). For each photo and each two classes that are annotated in it
 the program is asked (`relate --json`); each box of an answer is matched with the annotated box of its class that overlaps
 it most, from an IoU of 0.3 on. `agree`: does what is said to hold also hold between the annotated boxes? Per relation, and
 by confidence. The definitions are written here a second time, so that a slip in either shows. `noise` fits the constants of
-src/geometry/jitter.rs. `--answers` keeps the program's answers. Needs numpy and scipy.
+src/geometry/jitter.rs. `depth` asks how often ground contact and size agree on which of two annotated things is nearer. `--answers` keeps the program's answers, `--data` what it saw. Needs numpy and scipy.
 """
 
 import argparse
@@ -101,7 +102,8 @@ def ask(arguments):
         return
     photos, boxes = annotated(arguments.photos)
     keep = open(arguments.answers, "w") if arguments.answers else None
-    with tempfile.TemporaryDirectory() as data:
+    with tempfile.TemporaryDirectory() as fresh:
+        data = arguments.data or fresh
         for photo in photos:
             number = collections.Counter(name for name, _ in boxes[photo["id"]])
             wanted = [(a, b) for a, b in itertools.combinations_with_replacement(sorted(number), 2)
@@ -164,28 +166,22 @@ def agree(arguments):
     size = {photo["id"]: (photo["width"], photo["height"]) for photo in photos}
     tally = collections.defaultdict(lambda: collections.Counter())
     bins = collections.defaultdict(list)
-    asked = answered = pairs = split = one_way = 0
+    asked = answered = pairs = 0
     for photo, answer in rows:
         asked += 1
         answered += bool(answer["relations"])
         told = collections.defaultdict(dict)
-        at_limit = collections.defaultdict(set)
         where = {}
         for one in answer["relations"]:
             key = one["subject_number"], one["object_number"]
             told[key][one["relation"]] = one["confidence"]
             where[key] = tuple(one["subject_box"]), tuple(one["object_box"])
-        for one in answer.get("undecided", []):
-            at_limit[one["subject_number"], one["object_number"]].add(one["relation"])
-        # Open relations are listed for the first three pairs only.
-        listed = sorted(told, key=lambda key: list(told).index(key))[:3]
         for key in told:
             s = matches.match.get((photo, answer["subject"], where[key][0]))
             o = matches.match.get((photo, answer["object"], where[key][1]))
             if not s or not o:
                 continue
             pairs += 1
-            split += any(word in told[key] for word in ("left of", "right of"))
             held = truth(s[0], o[0], kind[answer["subject"]], kind[answer["object"]], float(np.hypot(*size[photo])))
             for word, confidence in told[key].items():
                 if word in ("nearer", "farther", "in front of", "behind"):
@@ -197,7 +193,6 @@ def agree(arguments):
             for word in held:
                 tally[word]["true"] += 1
                 tally[word]["found"] += word in told[key]
-                tally[word]["open"] += key in listed and word in at_limit[key]
     print(f"{asked} questions over {len(photos)} photos, {answered} answered; {pairs} pairs of boxes that are annotated ones")
     print(f"{'relation':12s} {'told':>5s} {'right':>6s} {'precision':>9s} {'true':>6s} {'found':>6s} {'recall':>7s}")
     total = collections.Counter()
@@ -249,14 +244,41 @@ def noise(arguments):
               f"SIDE_POWER {fit.x[2]:.3f}; tenths of the distribution {np.round(spread, 3)}")
 
 
+def depth(arguments):
+    """Of two things on the ground: does the lower one look nearer by its size, too?"""
+    photos, boxes = annotated(arguments.photos)
+    height = {photo["id"]: photo["height"] for photo in photos}
+    sizes = {name: (float(metres), float(spread), ground == "GROUND")
+             for name, _, metres, spread, ground, _, _ in ROW.findall(STATURE.read_text()) if metres}
+    for least in (0.02, 0.05, 0.1):
+        agree = collections.Counter()
+        for photo, all_boxes in boxes.items():
+            h = height[photo]
+            whole = [(name, box) for name, box in all_boxes
+                     if sizes.get(name, (0, 0, False))[2] and box[1] > 0.004 * h and box[3] < 0.996 * h]
+            for (name, box), (other, second) in itertools.combinations(whole, 2):
+                a, b = sizes[name], sizes[other]
+                further = np.log(a[0] / (box[3] - box[1]) * (second[3] - second[1]) / b[0])
+                lower = (box[3] - second[3]) / h
+                if abs(lower) >= least and abs(further) >= np.hypot(a[1], b[1]):
+                    agree["all"] += 1
+                    agree["agree"] += (lower > 0) == (further < 0)
+        print(f"bottoms differ by {least:.2f} of the height: {agree['agree']} of {agree['all']} pairs agree, "
+              f"{agree['agree'] / agree['all']:.3f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["agree", "noise"])
-    for name in ("program", "weights", "photos"):
-        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("what", choices=["agree", "noise", "depth"])
+    parser.add_argument("--photos", required=True)
+    parser.add_argument("--program")
+    parser.add_argument("--weights")
+    parser.add_argument("--data", help="the program's data folder, so that a second run looks at no picture again")
     parser.add_argument("--answers", help="keep the program's answers here, or read them from here")
     arguments = parser.parse_args()
-    {"agree": agree, "noise": noise}[arguments.what](arguments)
+    if arguments.what != "depth" and not arguments.answers and not (arguments.program and arguments.weights):
+        parser.error("--program and --weights are needed")
+    {"agree": agree, "noise": noise, "depth": depth}[arguments.what](arguments)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,13 @@
 //! A relation is a yes or no of two exact boxes. Its confidence is the share of the noise's draws under which it holds, so
 //! the thresholds below say what the words mean, and nothing has to be tuned to a detector. Each is scale-free: a picture
 //! at twice the size has the same relations.
+//!
+//! YOLOX-nano on the 80 photos of ../shared/photos/coco (`tools/relate_study.py agree`): of 1,470 relations that were said to
+//! hold (confidence 0.65 and more) in 582 pairs, 96.2 % hold between the annotated boxes of the same things, and of those
+//! that hold 93.5 % were said. Left of 98.0 % right (97.1 % found), right of 98.6 (98.6), above 99.0 (96.1), below 98.4 (96.0),
+//! far from 98.2 (91.7), larger 96.8 (90.0), smaller 93.0 (89.2), next to 92.9 (89.7), overlapping 91.6 (93.0), on and
+//! supports 27 of 28, inside and contains 4 of 5. Confidences of 0.95 and more hold in 99.4 % (mean 0.996), from 0.8 to 0.95 in
+//! 86.5 %, from 0.65 to 0.8 in 57 %; the expected calibration error is 0.011. There is no truth for depth, see `relations/depth.rs`.
 
 use std::f64::consts::SQRT_2;
 

@@ -257,14 +257,15 @@ fn over_mcp_the_answer_is_structured_and_the_picture_comes_on_request() {
     let mut server = Server::start_as(Stdio::null(), &["--detector", &detector]);
     let photos = server.root.path().join("photos");
     let picture = image::open(fixture("yolox-dense").join("picture.png")).unwrap();
-    picture.resize_exact(1500, 1000, image::imageops::FilterType::Triangle).save(photos.join("a.png")).unwrap();
+    picture.save(photos.join("b.png")).unwrap();
+    picture.resize_exact(1200, 800, image::imageops::FilterType::Triangle).save(photos.join("a.png")).unwrap();
     std::fs::write(photos.join("bad.png"), b"no picture").unwrap();
     server.ask(&initialize("i", "2025-11-25"));
     let mut call = |tool: &str, arguments: Value| {
         server.ask(&request("c", "tools/call", json!({"name": tool, "arguments": arguments})))["result"].clone()
     };
     let pair = |more: Value| {
-        let mut arguments = json!({"image": "a.png", "subject": "ant", "object": "bee", "threshold": 0.05});
+        let mut arguments = json!({"image": "b.png", "subject": "ant", "object": "bee", "threshold": 0.05});
         arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         arguments
     };
@@ -275,7 +276,7 @@ fn over_mcp_the_answer_is_structured_and_the_picture_comes_on_request() {
     let text = plain["content"][0]["text"].as_str().unwrap();
     assert!(text.contains("frame: the viewer's") && text.len() < 3000, "{text}");
 
-    let drawn = call("spatial_relation", pair(json!({"annotate": true, "relation": "left of"})));
+    let drawn = call("spatial_relation", pair(json!({"image": "a.png", "annotate": true, "relation": "left of"})));
     assert!(drawn["structuredContent"]["verdict"].is_string(), "{drawn}");
     let block = &drawn["content"][1];
     assert_eq!((&block["type"], &block["mimeType"]), (&json!("image"), &json!("image/jpeg")));
@@ -300,7 +301,7 @@ fn over_mcp_the_answer_is_structured_and_the_picture_comes_on_request() {
         assert!(refused["isError"] == true && text.contains(words), "{more}: {text}");
     }
     // What the router proposes can be called as it stands.
-    let routed = call("route_query", json!({"query": "is the bee left of the cow in a.png?"}));
+    let routed = call("route_query", json!({"query": "is the bee left of the cow in b.png?"}));
     let next = &routed["structuredContent"]["next"];
     assert_eq!(next["tool"], "spatial_relation", "{next}");
     assert_eq!(next.get("available"), None, "{next}");

@@ -1,4 +1,9 @@
 //! Which of two things is nearer to the camera: what little two boxes say of it.
+//!
+//! There are two cues, and no annotated truth in ../shared/photos/coco to hold them against, but they can be held against
+//! each other: over 525 annotated pairs of things that stand on the ground, are not cut off, end at different heights (2 % of
+//! the picture's) and differ in distance by size (more than the spread), ground and size agree in 91 %
+//! (`tools/relate_study.py depth`). If both are as good as each other, each is right in 95 %.
 
 use super::{Canvas, Placed};
 use crate::geometry::jitter::Rect;
