@@ -19,6 +19,7 @@ mod conv;
 mod layers;
 mod norm;
 mod patches;
+mod pixel_conv;
 mod pool;
 mod product;
 mod simd;
@@ -31,6 +32,7 @@ pub use conv::{Conv2d, ConvShape};
 pub(crate) use layers::tensor;
 pub use layers::{Embedding, LayerNorm, Linear};
 pub use patches::unfold_patches;
+pub use pixel_conv::{PixelConv, PixelMap};
 pub use pool::{max_pool, upsample_twice};
 
 /// Where and in which precision a model runs.
