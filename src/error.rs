@@ -123,9 +123,19 @@ pub enum Error {
         /// Where they are looked for.
         folder: PathBuf,
     },
+    /// A detector of the hub is not on this machine and the network is off.
+    #[error("the detector {name} is not on this machine and the network is off")]
+    DetectorNotFetched {
+        /// As `models fetch` takes it.
+        name: String,
+        /// The files that are missing.
+        missing: Vec<String>,
+    },
     /// Objects are asked for and there is no detector.
     #[error("no object detector is on this machine")]
     NoDetector {
+        /// The one that a single command fetches.
+        easiest: &'static str,
         /// Where the weights of known detectors are looked for.
         folder: PathBuf,
         /// The address of the smallest one.
@@ -332,13 +342,19 @@ impl Error {
                 format!("use one of {}, a hub id `owner/name[@revision]`, or a model folder", known.join(", "))
             }
             Self::UnknownDetector { known, .. } => {
-                format!("use one of {}, or the path of a folder or file with YOLOX weights", known.join(", "))
+                format!(
+                    "use one of {}, a hub id `owner/name[@revision]`, or the path of a folder or file with weights",
+                    known.join(", ")
+                )
             }
             Self::DetectorAbsent { url, folder, .. } => {
                 format!("download {url} into {}, or give the file to `--detector`", folder.display())
             }
-            Self::NoDetector { folder, url } => format!(
-                "download {url} into {} or give the path of YOLOX weights to `--detector`; `clip-aware models list` shows the others",
+            Self::DetectorNotFetched { name, .. } => format!(
+                "with a network, run `clip-aware models fetch {name}`; without one, give a folder with its config.json, preprocessor_config.json and weights to `--detector`"
+            ),
+            Self::NoDetector { easiest, folder, url } => format!(
+                "run `clip-aware models fetch {easiest}`; or, for a faster one, download {url} into {}, or give the path of weights to `--detector`; `clip-aware models list` shows the others",
                 folder.display()
             ),
             Self::UnknownTarget { labels, .. } => format!(

@@ -8,7 +8,12 @@
 `--make-checkpoint` is a script that is called as `SCRIPT b32 DIR SEED` and writes a CLIP in Hugging Face layout; the SigLIP is
 made here, with the tokenizer of tests/fixtures/parity/siglip-a. With --binary, `clip-aware embed` turns rendered images and
 texts into vectors, which have to have cosine 0.99999 and 2e-4 absolute to the reference's. With --export, pixels and the
-reference's vectors are written for a_full_size_checkpoint_agrees in tests/it/parity.rs (CLIP_AWARE_FULL_SIZE=DIR)."""
+reference's vectors are written for a_full_size_checkpoint_agrees in tests/it/parity.rs (CLIP_AWARE_FULL_SIZE=DIR).
+
+Detectors, which need tools/requirements-detr.txt, are exported only, for a_full_size_detr_agrees:
+
+    python tools/check_full_size.py --arch detr-resnet-50 --export DIR
+    CLIP_AWARE_FULL_SIZE=DIR cargo test --release --test it a_full_size_detr -- --ignored --nocapture"""
 import argparse
 import json
 import os
@@ -29,6 +34,7 @@ TEXTS = [
     "a photo of a cat", "two dogs on a red sofa", "", "A crowded street at night, seen from above!", "naïve café № 7",
     "the quick brown fox jumps over the lazy dog " * 12, "狗和猫", "one",
 ]
+DETECTORS = ["detr-resnet-50", "detr-resnet-101", "detr-resnet-50-dc5", "detr-resnet-50-no-timm"]
 COSINE, ABSOLUTE = 0.99999, 2e-4
 
 
@@ -106,7 +112,7 @@ def compare(name, found, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16"], default="clip-b32")
+    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", *DETECTORS], default="clip-b32")
     parser.add_argument("--make-checkpoint", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -116,6 +122,13 @@ def main():
     if not arguments.binary and not arguments.export:
         parser.error("one of --binary and --export is needed")
     torch.set_num_threads(arguments.threads)
+    if arguments.arch in DETECTORS:
+        if not arguments.export:
+            parser.error("a detector needs --export")
+        import export_detr
+        torch.set_grad_enabled(False)
+        export_detr.full_size(arguments.arch, arguments.export, arguments.seed)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.export or pathlib.Path(temporary) / "model"
         folder.mkdir(parents=True, exist_ok=True)

@@ -291,15 +291,15 @@ pub struct DetectArgs {
     /// What to count, in words ("people", "bikes"); repeatable [default: all that the detector knows].
     #[arg(long, value_name = "T")]
     pub target: Vec<String>,
-    /// List the boxes from this score on, 0 to 1, from one look at the picture [default: each class is judged from all
-    /// its boxes, which counts better].
+    /// List the boxes from this score on, 0 to 1, from one look at the picture [default: what counts best with the
+    /// detector].
     #[arg(long, value_name = "X")]
     pub threshold: Option<f32>,
     /// Write the pictures with boxes and labels into this folder.
     #[arg(long, value_name = "DIR")]
     pub annotate: Option<PathBuf>,
     /// Look at more tiles of large pictures, for small things and crowds; slower.
-    #[arg(long, conflicts_with = "threshold")]
+    #[arg(long)]
     pub tile: bool,
 }
 

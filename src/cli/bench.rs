@@ -65,7 +65,7 @@ fn encode(engine: &Engine, tower: Tower, batch: usize, baseline: bool, cancel: &
 
 fn detect(engine: &Engine, cancel: &AtomicBool) -> Result<Outcome> {
     let detector = watched(cancel, |watch| engine.detector(watch))?;
-    let (side, threads) = (detector.input_side(), engine.config().threads);
+    let (side, threads) = (detector.geometry().input_side, engine.config().threads);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
@@ -77,7 +77,10 @@ fn detect(engine: &Engine, cancel: &AtomicBool) -> Result<Outcome> {
             "device": detector.backend().device_name(), "detector": detector.id(),
         }));
     } else {
-        render::text(&format!("{ms:.1} ms per image of {side} x {side} with {threads} threads, {}", detector.id()));
+        render::text(&format!(
+            "{ms:.1} ms per image with a longer side of {side} at most, {threads} threads, {}",
+            detector.id()
+        ));
     }
     Ok(Outcome::Done)
 }

@@ -37,7 +37,7 @@ fn list(engine: &Engine) -> Result<Outcome> {
     }
     let shelf = engine.detector_shelf();
     for entry in registry::detectors() {
-        let here = weights::detector(entry.name, &shelf).is_ok();
+        let here = weights::detector(entry.name, &shelf, &source).is_ok();
         if engine.config().json {
             render::json(&json!({"detector": entry, "on_this_machine": here}));
         } else {
@@ -55,10 +55,13 @@ fn list(engine: &Engine) -> Result<Outcome> {
 
 fn fetch(engine: &Engine, names: &[String], cancel: &AtomicBool) -> Result<Outcome> {
     for name in names {
-        if let Some(entry) = registry::find_detector(name) {
-            // It is no repository of the hub: what is there is said, what is not is told how to get.
-            let files = weights::detector(entry.name, &engine.detector_shelf())?;
-            render::text(&format!("{} is on this machine", files.id));
+        if watched(cancel, |watch| engine.names_a_detector(name, true, watch))? {
+            let files = watched(cancel, |watch| engine.fetch_detector(name, watch))?;
+            if engine.config().json {
+                render::json(&json!({"detector": files.id, "revision": files.revision}));
+            } else {
+                render::text(&format!("{} at revision {} is on this machine", files.id, files.revision));
+            }
             continue;
         }
         let files = watched(cancel, |watch| engine.model_files(name, true, watch))?;
@@ -72,7 +75,8 @@ fn fetch(engine: &Engine, names: &[String], cancel: &AtomicBool) -> Result<Outco
 }
 
 fn card(engine: &Engine, name: &str, cancel: &AtomicBool) -> Result<Outcome> {
-    let repository = registry::find(name).map_or(name, |entry| entry.hub_id);
+    let detector = registry::find_detector(name).and_then(registry::DetectorEntry::hub_id);
+    let repository = registry::find(name).map(|entry| entry.hub_id).or(detector).unwrap_or(name);
     let card = engine.model_card(repository, cancel)?;
     if engine.config().json {
         render::json(&card);

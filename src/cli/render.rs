@@ -272,7 +272,7 @@ pub fn detector(entry: &DetectorEntry, here: bool) {
         entry.average_precision,
         entry.licence
     ));
-    text(&format!("    {}; finds {}; {}", entry.good_for, entry.vocabulary, entry.url));
+    text(&format!("    {}; finds {}; {}", entry.good_for, entry.vocabulary, entry.address()));
 }
 
 /// What was found in one image: counts, then boxes.

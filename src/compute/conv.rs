@@ -40,7 +40,7 @@ impl ConvShape {
     }
 
     /// Side of the output for a side of the input.
-    fn output(&self, side: usize) -> usize {
+    pub(super) fn output(&self, side: usize) -> usize {
         let reach = self.dilation * (self.kernel - 1) + 1;
         (side + 2 * self.padding).checked_sub(reach).map_or(0, |room| room / self.stride + 1)
     }

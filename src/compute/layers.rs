@@ -84,7 +84,13 @@ impl Linear {
             candle_core::bail!("a residual of another shape than {} rows of {}", input.rows, self.outputs);
         }
         let residual = residual.map(|values| Matrix::new(values, self.outputs));
-        multiply(input, norm.as_ref(), weights, &Epilogue { bias: bias.as_deref(), activation, residual }, out);
+        multiply(
+            input,
+            norm.as_ref(),
+            weights,
+            &Epilogue { bias: bias.as_deref(), activation, residual, last: None },
+            out,
+        );
         Ok(())
     }
 

@@ -23,6 +23,7 @@ mod layers;
 mod norm;
 mod pages;
 mod patches;
+mod pixel_conv;
 mod pool;
 mod product;
 mod simd;
@@ -36,6 +37,7 @@ pub(crate) use layers::tensor;
 pub use layers::{Embedding, LayerNorm, Linear};
 pub(crate) use pages::prefer_large_pages;
 pub use patches::{patch_rows, unfold_patches};
+pub use pixel_conv::{PixelConv, PixelMap};
 pub use pool::{max_pool, upsample_twice};
 
 /// Where and in which precision a model runs.

@@ -18,6 +18,8 @@
 //! classes: offsets per class, with shrinkage, were tried and lost under cross-validation (1.37 to 1.53 instead of 1.36 from
 //! one look), since 627 objects are too few for 80 classes.
 
+use crate::models::Counting;
+
 /// Log-odds added before presence is judged.
 pub const PRESENCE_SHIFT: f32 = 0.5;
 /// Least probability that a class is there.
@@ -55,6 +57,22 @@ pub fn score_of(log_odds: f32) -> f32 {
     1.0 / (1.0 + (-log_odds).exp())
 }
 
+/// Judges one class by the scores of all its boxes, as they are to be taken for its detector.
+pub fn judge(counting: Counting, scores: &[f32]) -> Estimate {
+    match counting {
+        Counting::Calibrated => estimate(scores),
+        Counting::Threshold(threshold) => estimate_from(scores, threshold),
+    }
+}
+
+/// The score from which a box that is the only one of its class is listed.
+pub fn lone(counting: Counting) -> f32 {
+    match counting {
+        Counting::Calibrated => lone_score(),
+        Counting::Threshold(threshold) => threshold,
+    }
+}
+
 /// Judges one class by the scores of all its boxes.
 pub fn estimate(scores: &[f32]) -> Estimate {
     let absent: f32 = scores.iter().map(|score| 1.0 - score_of(log_odds(*score) + PRESENCE_SHIFT)).product();
@@ -71,7 +89,16 @@ pub fn estimate(scores: &[f32]) -> Estimate {
     Estimate { present, expected: expected.max(if count > 0 { 1.0 } else { 0.0 }), count: count.min(scores.len()) }
 }
 
-/// The score from which a box that is the only one of its class is listed.
+/// Judges one class of a detector that the constants above were not chosen for: boxes from `threshold` on are counted, and the
+/// scores are taken for the probabilities as which they were trained.
+pub fn estimate_from(scores: &[f32], threshold: f32) -> Estimate {
+    let count = scores.iter().filter(|score| **score >= threshold).count();
+    let present = 1.0 - scores.iter().map(|score| 1.0 - score).product::<f32>();
+    let expected = scores.iter().sum::<f32>();
+    Estimate { present, expected: expected.max(if count > 0 { 1.0 } else { 0.0 }), count }
+}
+
+/// As [`lone`], by the constants above.
 pub fn lone_score() -> f32 {
     score_of((PRESENT / (1.0 - PRESENT)).ln() - PRESENCE_SHIFT)
 }
@@ -87,6 +114,16 @@ mod tests {
         assert_eq!(estimate(&[lone + 0.001]).count, 1);
         assert_eq!(estimate(&[lone - 0.001]).count, 0);
         assert_eq!(estimate(&[]), Estimate { present: 0.0, expected: 0.0, count: 0 });
+    }
+
+    #[test]
+    fn a_threshold_counts_what_reaches_it_and_nothing_else() {
+        let estimate = estimate_from(&[0.9, 0.7, 0.69, 0.01], 0.7);
+        assert_eq!(estimate.count, 2);
+        assert!(estimate.present > 0.99 && (estimate.expected - 2.3).abs() < 1e-5, "{estimate:?}");
+        // What a calibrated class would count: many weak hints are none here.
+        assert!(super::estimate(&[0.3; 6]).count > 0 && estimate_from(&[0.3; 6], 0.7).count == 0);
+        assert_eq!(estimate_from(&[], 0.7), Estimate { present: 0.0, expected: 0.0, count: 0 });
     }
 
     #[test]

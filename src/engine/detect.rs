@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::geometry::XyxyPx;
 use crate::index::{Catalogue, StoredBox, StoredDetections};
 use crate::knowledge::objects;
-use crate::models::{Detection, Detector};
+use crate::models::{Counting, Detection, Detector};
 use crate::pixels::{self, Picture};
 
 /// Boxes of one class that overlap more crowd each other.
@@ -99,19 +99,18 @@ impl Engine {
         if request.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
             return refuse("threshold", "must be from 0 to 1".into());
         }
-        if request.tiles && request.threshold.is_some() {
-            return refuse("tile", "does not go with a threshold: tiles are weighed against the whole picture".into());
-        }
         let detector = self.detector(watch)?;
+        if request.tiles && request.threshold.is_some() && detector.counting() == Counting::Calibrated {
+            let id = detector.id();
+            let reason =
+                format!("does not go with a threshold for {id}: its tiles are weighed against the whole picture");
+            return refuse("tile", reason);
+        }
         let wanted = wanted(&detector, &request.targets)?;
         let run = Run {
             engine: self,
             detector: &detector,
-            how: match (request.threshold, request.tiles) {
-                (Some(_), _) => Look::Once,
-                (None, false) => Look::Closely,
-                (None, true) => Look::Tiles,
-            },
+            how: Look::of(detector.counting(), request.threshold, request.tiles),
             request,
             wanted: wanted.iter().map(|(_, class)| *class).collect(),
             watch,
@@ -261,7 +260,7 @@ impl Run<'_> {
         for class in (0..self.detector.labels().len()).filter(|class| asked(*class)) {
             let own: Vec<Detection> = looked.candidates.iter().filter(|one| one.class == class).copied().collect();
             let scores: Vec<f32> = own.iter().map(|one| one.score).collect();
-            let estimate = counting::estimate(&scores);
+            let estimate = counting::judge(self.detector.counting(), &scores);
             let count = match self.request.threshold {
                 Some(threshold) => scores.iter().filter(|score| **score >= threshold).count(),
                 None => estimate.count,
@@ -275,11 +274,15 @@ impl Run<'_> {
         }
         detections.sort_by(|a, b| b.score.total_cmp(&a.score));
         let least = detections.last().map_or(1.0, |one| one.score);
+        let threshold = match self.detector.counting() {
+            // Cut, not rounded: no listed box may score less.
+            Counting::Calibrated => (least.min(counting::lone_score()) * 1e4).floor() / 1e4,
+            Counting::Threshold(threshold) => threshold,
+        };
         Found {
             width: looked.width,
             height: looked.height,
-            // Cut, not rounded: no listed box may score less.
-            threshold: self.request.threshold.unwrap_or((least.min(counting::lone_score()) * 1e4).floor() / 1e4),
+            threshold: self.request.threshold.unwrap_or(threshold),
             detections,
             classes,
             cached: looked.cached,
@@ -295,8 +298,8 @@ impl Run<'_> {
         looked: &Looked,
     ) -> ClassCount {
         let (width, height) = (looked.width as f32, looked.height as f32);
-        let scale = self.detector.input_side() as f32 / width.max(height).max(1.0);
-        let least = (CELLS * self.detector.finest_cell()) as f32;
+        let scale = self.detector.scale(looked.width, looked.height);
+        let least = (CELLS * self.detector.geometry().finest_cell) as f32;
         let overlaps = listed
             .iter()
             .enumerate()

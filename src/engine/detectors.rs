@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::encoders::report_transfer;
 use super::{Engine, Progress, Watch};
 use crate::error::{Error, Result};
+use crate::models::registry::{self, DetectorWeights};
 use crate::models::weights;
-use crate::models::{Detector, DetectorFiles, registry};
+use crate::models::{Detector, DetectorFiles};
 
 /// The loaded detector, with the name that it was asked for; none before the first use.
 #[derive(Debug, Default)]
@@ -18,19 +20,61 @@ impl Engine {
         self.config.data_dir.join("detectors")
     }
 
-    /// The files of the detector that the caller named, else of the best known one on this machine.
+    /// The files of the detector that the caller named, else of the best known one; as far as they are on this machine.
     ///
     /// # Errors
     /// [`Error::NoDetector`] when none was named and none is there; as [`weights::detector`].
     pub fn detector_files(&self) -> Result<DetectorFiles> {
-        let shelf = self.detector_shelf();
-        match &self.config.detector {
-            Some(name) => weights::detector(name, &shelf),
-            None => weights::best_detector(&shelf).ok_or_else(|| Error::NoDetector {
-                url: registry::detectors().first().map_or("", |entry| entry.url),
-                folder: shelf,
-            }),
+        let (shelf, source) = (self.detector_shelf(), self.weight_source(false));
+        if let Some(name) = &self.config.detector {
+            return weights::detector(name, &shelf, &source);
         }
+        weights::best_detector(&shelf, &source).ok_or_else(|| Error::NoDetector {
+            easiest: registry::easiest_detector().name,
+            url: registry::detectors()
+                .iter()
+                .find_map(|entry| match entry.weights {
+                    DetectorWeights::File { url, .. } => Some(url),
+                    DetectorWeights::Hub { .. } => None,
+                })
+                .unwrap_or_default(),
+            folder: shelf,
+        })
+    }
+
+    /// The files of a detector that the caller named: found on this machine, else downloaded.
+    ///
+    /// # Errors
+    /// As [`weights::fetch_detector`].
+    pub fn fetch_detector(&self, name: &str, watch: &Watch<'_>) -> Result<DetectorFiles> {
+        let (shelf, source) = (self.detector_shelf(), self.weight_source(true));
+        let mut report = report_transfer(watch);
+        weights::fetch_detector(name, &shelf, &source, &mut report, watch.cancel).map(|fetched| fetched.files)
+    }
+
+    /// Whether a name is a detector's: one of the registry's, or a folder or a repository on the hub whose config says so;
+    /// `download` allows to look there.
+    ///
+    /// # Errors
+    /// The config cannot be had.
+    pub fn names_a_detector(&self, name: &str, download: bool, watch: &Watch<'_>) -> Result<bool> {
+        let plain = name.split('@').next().unwrap_or(name);
+        if registry::find_detector(plain).is_some() {
+            return Ok(true);
+        }
+        if registry::find(plain).is_some() || !plain.contains('/') {
+            return Ok(false);
+        }
+        let config = match weights::file(name, "config.json", &self.weight_source(download), watch.cancel) {
+            Ok(path) => std::fs::read(&path).map_err(Error::io("read", &path))?,
+            // A name that is no repository's, or not here, is for somebody else to refuse; so is a single file of weights.
+            Err(
+                Error::NotFound { .. } | Error::NotAFolder { .. } | Error::UnknownModel { .. } | Error::Offline { .. },
+            ) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+        Ok(config.get("model_type").and_then(serde_json::Value::as_str).is_some_and(Detector::reads))
     }
 
     /// Loads the detector, or returns the loaded one. One caller loads while others wait.
@@ -42,7 +86,10 @@ impl Engine {
         if let Some(detector) = kept.as_ref() {
             return Ok(Arc::clone(detector));
         }
-        let files = self.detector_files()?;
+        let files = match &self.config.detector {
+            Some(name) => self.fetch_detector(name, watch)?,
+            None => self.detector_files()?,
+        };
         watch.check()?;
         let report = |done| {
             (watch.progress)(Progress { phase: "load", done, total: Some(1), message: files.id.clone() });

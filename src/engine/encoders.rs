@@ -82,14 +82,7 @@ impl Engine {
     /// # Errors
     /// As [`weights::fetch`].
     pub fn model_files(&self, name: &str, named: bool, watch: &Watch<'_>) -> Result<ModelFiles> {
-        let mut report = |transfer: weights::Transfer<'_>| {
-            (watch.progress)(Progress {
-                phase: "fetch",
-                done: transfer.all_done,
-                total: Some(transfer.all_total).filter(|total| *total > 0),
-                message: transfer.file.to_owned(),
-            });
-        };
+        let mut report = report_transfer(watch);
         weights::fetch(name, &self.weight_source(named), &mut report, watch.cancel).map(|fetched| fetched.files)
     }
 
@@ -102,6 +95,18 @@ impl Engine {
         let encoder = self.encoder(&name, watch)?;
         let baseline = if baseline { Some(Baseline::load(&self.model_files(&name, false, watch)?)?) } else { None };
         Ok(BenchEncoder { encoder, baseline })
+    }
+}
+
+/// Tells how far a download is.
+pub(super) fn report_transfer<'a>(watch: &'a Watch<'_>) -> impl FnMut(weights::Transfer<'_>) + 'a {
+    |transfer| {
+        (watch.progress)(Progress {
+            phase: "fetch",
+            done: transfer.all_done,
+            total: Some(transfer.all_total).filter(|total| *total > 0),
+            message: transfer.file.to_owned(),
+        });
     }
 }
 

@@ -6,12 +6,10 @@ use super::Watch;
 use super::counting::{log_odds, score_of};
 use crate::error::Result;
 use crate::geometry::XyxyPx;
-use crate::models::{Detection, Detector};
+use crate::models::{Counting, Detection, Detector};
 
 /// Least score of a box that is kept as a hint.
 pub const HINT: f32 = 0.01;
-/// Side of the second look, times that of the first.
-const SECOND_LOOK: f32 = 1.5;
 /// Boxes of one class that overlap more are the same thing.
 const SAME_IOU: f32 = 0.5;
 /// So are boxes of which the smaller lies so far in the better one.
@@ -37,9 +35,11 @@ pub enum Look {
     Closely,
     /// As [`Look::Closely`], with more tiles for larger pictures.
     Tiles,
-    /// As [`Look::Closely`], at the picture and at its mirror image, joined: finer boxes, and a mirrored picture has the
+    /// As for counts, at the picture and at its mirror image, joined: finer boxes, and a mirrored picture has the
     /// mirrored boxes to the last bit, which no detector gives by itself. For relations.
     Mirrored,
+    /// Once, and in tiles: for detectors whose scores mean the same in both, such as those that predict sets.
+    OnceAndTiles,
 }
 
 impl Look {
@@ -50,6 +50,17 @@ impl Look {
             Self::Closely => "closely-1",
             Self::Tiles => "tiles-1",
             Self::Mirrored => "mirrored-1",
+            Self::OnceAndTiles => "once-and-tiles-1",
+        }
+    }
+
+    /// The way for a request: a caller's threshold asks for the reference's boxes, but for tiles.
+    pub fn of(counting: Counting, threshold: Option<f32>, tiles: bool) -> Self {
+        match (counting, tiles, threshold) {
+            (Counting::Threshold(_), true, _) => Self::OnceAndTiles,
+            (Counting::Threshold(_), false, _) | (Counting::Calibrated, _, Some(_)) => Self::Once,
+            (Counting::Calibrated, true, None) => Self::Tiles,
+            (Counting::Calibrated, false, None) => Self::Closely,
         }
     }
 }
@@ -62,35 +73,76 @@ pub const EVALUATION_FLOOR: f32 = 0.001;
 /// # Errors
 /// The detector fails; the caller cancelled.
 pub fn look(detector: &Detector, picture: &RgbImage, how: Look, watch: &Watch<'_>) -> Result<Vec<Detection>> {
-    if how == Look::Once {
-        return detector.detect(picture, EVALUATION_FLOOR);
+    if matches!(how, Look::Once | Look::OnceAndTiles) {
+        let whole = detector.detect(picture, EVALUATION_FLOOR)?;
+        if how == Look::Once {
+            return Ok(whole);
+        }
+        let mut views = vec![whole];
+        views.extend(in_tiles(detector, picture, MOST_TILES, watch)?);
+        return Ok(union(views));
     }
     if how == Look::Mirrored {
-        let plain = look(detector, picture, Look::Closely, watch)?;
-        let mirrored = look(detector, &imageops::flip_horizontal(picture), Look::Closely, watch)?;
+        let how = Look::of(detector.counting(), None, false);
+        let plain = look(detector, picture, how, watch)?;
+        let mirrored = look(detector, &imageops::flip_horizontal(picture), how, watch)?;
         return Ok(join(plain, mirrored, picture.width() as f32));
     }
     let mut views = vec![detector.detect(picture, HINT)?];
     watch.check()?;
-    let side = detector.side_near((detector.input_side() as f32 * SECOND_LOOK) as u32);
-    if side != detector.input_side() {
+    if let Some(side) = detector.geometry().second_side {
         views.push(detector.detect_at(picture, HINT, side)?);
     }
     let found = average(&views);
-    let mut pieces = Vec::new();
     let most_tiles = if how == Look::Tiles { MOST_TILES } else { 2 };
-    for (left, top, width, height) in tiles(picture, detector.input_side(), most_tiles) {
+    let mut pieces = in_tiles(detector, picture, most_tiles, watch)?.concat();
+    for piece in &mut pieces {
+        piece.score = score_of(log_odds(piece.score) - TILE_DISCOUNT);
+    }
+    Ok(best_of(found, pieces))
+}
+
+/// What each tile shows whole, in pixels of the picture.
+fn in_tiles(detector: &Detector, picture: &RgbImage, most: u32, watch: &Watch<'_>) -> Result<Vec<Vec<Detection>>> {
+    let tiles = tiles(picture, detector.geometry().input_side, most).into_iter();
+    let seen = tiles.map(|(left, top, width, height)| {
         watch.check()?;
         let tile = imageops::crop_imm(picture, left, top, width, height).to_image();
         let seen = detector.detect(&tile, HINT)?.into_iter();
         let whole = seen.filter(|one| !is_cut(one, (left, top, width, height), picture.dimensions()));
-        pieces.extend(whole.map(|one| Detection {
-            bounds: one.bounds.mapped(1.0, left as f32, top as f32),
-            score: score_of(log_odds(one.score) - TILE_DISCOUNT),
-            ..one
-        }));
+        Ok(whole.map(|one| Detection { bounds: one.bounds.mapped(1.0, left as f32, top as f32), ..one }).collect())
+    });
+    seen.collect()
+}
+
+/// One list out of several views that each tell every thing apart by themselves: two boxes of one view are two things, however
+/// much they overlap; a box of another view is the thing that it fits best, if no other box of that view is it already.
+fn union(views: Vec<Vec<Detection>>) -> Vec<Detection> {
+    struct Thing {
+        best: Detection,
+        /// The views that have shown it.
+        views: Vec<usize>,
     }
-    Ok(best_of(found, pieces))
+    let mut all: Vec<(usize, Detection)> =
+        views.into_iter().enumerate().flat_map(|(view, found)| found.into_iter().map(move |one| (view, one))).collect();
+    all.sort_by(|a, b| b.1.score.total_cmp(&a.1.score));
+    let mut things: Vec<Thing> = Vec::new();
+    for (view, one) in all {
+        let fit = |thing: &Thing| {
+            let overlap = thing.best.bounds.iou(&one.bounds);
+            let inside = thing.best.bounds.overlap_of_smaller(&one.bounds);
+            let same = thing.best.class == one.class && (overlap > SAME_IOU || inside > SAME_INSIDE);
+            (same && !thing.views.contains(&view)).then_some(overlap)
+        };
+        let fits = things.iter().enumerate().filter_map(|(at, thing)| Some((at, fit(thing)?)));
+        match fits.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at).and_then(|at| things.get_mut(at)) {
+            Some(thing) => thing.views.push(view),
+            None => things.push(Thing { best: one, views: vec![view] }),
+        }
+    }
+    let mut found: Vec<Detection> = things.into_iter().map(|thing| thing.best).collect();
+    best_first(&mut found);
+    found
 }
 
 /// One list out of several views of the whole picture. A thing's log-odds are the mean over the views; a view that does
@@ -231,6 +283,31 @@ mod tests {
         assert_eq!(here.len(), 3);
         assert!((here[0].bounds.x0 - (10.31 + 320.0 - 310.55) / 2.0).abs() < 0.2, "{here:?}");
         assert!(here[2].score < 0.1, "seen from one side only: {here:?}");
+    }
+
+    #[test]
+    fn boxes_of_one_view_stay_apart_and_those_of_others_join_the_thing_that_they_fit() {
+        // Two things side by side that overlap by more than half, seen whole and in a tile; the tile shows a third one.
+        let whole = vec![found(0, 0.9, 0.0, 100.0), found(0, 0.8, 20.0, 100.0)];
+        let tile = vec![found(0, 0.95, 1.0, 100.0), found(0, 0.7, 21.0, 100.0), found(0, 0.6, 300.0, 50.0)];
+        assert!(whole[0].bounds.iou(&whole[1].bounds) > SAME_IOU);
+        let merged = union(vec![whole.clone(), tile]);
+        let scores: Vec<f32> = merged.iter().map(|one| one.score).collect();
+        assert_eq!(scores, [0.95, 0.8, 0.6]);
+        assert_eq!(union(vec![whole.clone()]), whole, "one view is left alone");
+        let other = vec![found(1, 0.5, 0.0, 100.0)];
+        assert_eq!(union(vec![whole, other]).len(), 3, "another class is another thing");
+        assert!(union(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_detector_that_is_not_calibrated_is_looked_through_once_and_in_tiles_on_request() {
+        let set = Counting::Threshold(0.7);
+        assert_eq!(Look::of(set, None, false), Look::Once);
+        assert_eq!(Look::of(set, Some(0.5), true), Look::OnceAndTiles);
+        assert_eq!(Look::of(Counting::Calibrated, None, false), Look::Closely);
+        assert_eq!(Look::of(Counting::Calibrated, Some(0.5), false), Look::Once);
+        assert_eq!(Look::of(Counting::Calibrated, None, true), Look::Tiles);
     }
 
     #[test]

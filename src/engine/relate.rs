@@ -10,7 +10,7 @@ use crate::geometry::jitter;
 use crate::geometry::relations::{self, Carries, Holds, Judged, Kind, Placed, Relation};
 use crate::knowledge::phrase::{self, Place};
 use crate::knowledge::stature;
-use crate::models::{Detection, Detector};
+use crate::models::{Counting, Detection, Detector};
 
 mod wanted;
 
@@ -66,6 +66,8 @@ pub struct Side {
     pub found: Vec<Detection>,
     /// The best of those that do not.
     pub doubtful: Vec<Detection>,
+    /// What the detector's scores mean.
+    pub counting: Counting,
 }
 
 /// A subject and an object.
@@ -115,7 +117,7 @@ impl Side {
     /// The only box, where it scores so little that the class would not be counted.
     pub fn doubt(&self) -> Option<&Detection> {
         match self.found.as_slice() {
-            [one] if one.score < counting::lone_score() => Some(one),
+            [one] if one.score < counting::lone(self.counting) => Some(one),
             _ => None,
         }
     }
@@ -136,10 +138,11 @@ impl Engine {
         let object = Wanted::read("object", &request.object, &detector)?;
         let looked = self.candidates(image, &detector, Look::Mirrored, watch)?;
         watch.check()?;
-        let subject = side(subject, &looked.candidates, request.threshold);
-        let object = side(object, &looked.candidates, request.threshold);
+        let counting = detector.counting();
+        let subject = side(subject, &looked.candidates, counting, request.threshold);
+        let object = side(object, &looked.candidates, counting, request.threshold);
         let canvas = (looked.width as f32, looked.height as f32);
-        let scale = detector.input_side() as f32 / canvas.0.max(canvas.1).max(1.0);
+        let scale = detector.scale(looked.width, looked.height);
         let mut pairs = pairs(&subject, &object, request.relation.is_some());
         let pairs_total = pairs.len();
         if request.relation.is_none() {
@@ -158,7 +161,7 @@ impl Engine {
         });
         pairs.truncate(MOST_PAIRS);
         let found = subject.found.iter().chain(&object.found).map(|one| one.score);
-        let least = found.fold(counting::lone_score(), f32::min);
+        let least = found.fold(counting::lone(counting), f32::min);
         Ok(Related {
             name: looked.name,
             width: looked.width,
@@ -176,19 +179,22 @@ impl Engine {
 }
 
 /// Which boxes of a class count as found.
-fn side(wanted: Wanted, candidates: &[Detection], threshold: Option<f32>) -> Side {
+fn side(wanted: Wanted, candidates: &[Detection], counting: Counting, threshold: Option<f32>) -> Side {
     // Candidates are in the order of their scores.
     let own: Vec<Detection> = candidates.iter().filter(|one| one.class == wanted.class).copied().collect();
     let scores: Vec<f32> = own.iter().map(|one| one.score).collect();
     let count = match threshold {
         Some(threshold) => scores.iter().filter(|score| **score >= threshold).count(),
-        None => counting::estimate(&scores).count.max(usize::from(scores.first().is_some_and(|best| *best >= ASKED))),
+        None => {
+            let seen = scores.first().is_some_and(|best| *best >= ASKED);
+            counting::judge(counting, &scores).count.max(usize::from(seen))
+        }
     };
     let (found, rest) = own.split_at(count.min(own.len()));
     let mut found = found.to_vec();
     wanted.choose(&mut found);
     found.truncate(MOST_THINGS);
-    Side { wanted, found, doubtful: rest.iter().take(DOUBTFUL).copied().collect() }
+    Side { wanted, found, doubtful: rest.iter().take(DOUBTFUL).copied().collect(), counting }
 }
 
 /// Every subject with every object, never a thing with itself; the surest boxes first. Of things of one class each two meet
@@ -305,13 +311,13 @@ mod tests {
     #[test]
     fn things_of_one_class_are_paired_with_each_other_once() {
         let candidates = [found(0, 0.9, 0.0), found(0, 0.8, 50.0), found(1, 0.7, 80.0), found(0, 0.6, 100.0)];
-        let people = side(any(0), &candidates, Some(0.5));
+        let people = side(any(0), &candidates, Counting::Calibrated, Some(0.5));
         let met = |pairs: Vec<Pair>| pairs.iter().map(|pair| (pair.subject, pair.object)).collect::<Vec<_>>();
         assert_eq!(met(pairs(&people, &people, false)), [(0, 1), (0, 2), (1, 2)]);
         assert_eq!(pairs(&people, &people, true).len(), 6);
-        let dogs = side(any(1), &candidates, Some(0.5));
+        let dogs = side(any(1), &candidates, Counting::Calibrated, Some(0.5));
         assert_eq!(met(pairs(&people, &dogs, false)), [(0, 0), (1, 0), (2, 0)]);
-        let left = side(Wanted { pick: Some(Pick::Leftmost), ..any(0) }, &candidates, Some(0.5));
+        let left = side(Wanted { pick: Some(Pick::Leftmost), ..any(0) }, &candidates, Counting::Calibrated, Some(0.5));
         assert_eq!(met(pairs(&left, &people, false)), [(0, 1), (0, 2)], "not with itself");
         assert!(pairs(&left, &left, true).is_empty());
     }
@@ -346,12 +352,12 @@ mod tests {
     fn what_is_not_sure_enough_is_kept_as_a_hint() {
         let asked = [found(0, 0.35, 0.0), found(0, 0.1, 50.0)];
         assert_eq!(counting::estimate(&[0.35, 0.1]).count, 0);
-        assert_eq!(side(any(0), &asked, None).found, asked[..1], "who asks has seen it");
+        assert_eq!(side(any(0), &asked, Counting::Calibrated, None).found, asked[..1], "who asks has seen it");
         let candidates = [found(0, 0.2, 0.0), found(0, 0.1, 50.0), found(1, 0.1, 0.0)];
-        let none = side(any(0), &candidates, None);
+        let none = side(any(0), &candidates, Counting::Calibrated, None);
         assert!(none.found.is_empty() && none.doubtful.len() == 2);
-        assert_eq!(side(any(0), &candidates, Some(0.15)).found.len(), 1);
-        assert!(side(any(7), &candidates, None).doubtful.is_empty());
+        assert_eq!(side(any(0), &candidates, Counting::Calibrated, Some(0.15)).found.len(), 1);
+        assert!(side(any(7), &candidates, Counting::Calibrated, None).doubtful.is_empty());
     }
 
     #[test]

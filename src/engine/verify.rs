@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
+use image::RgbImage;
+
 use super::{Engine, Watch};
+use crate::compute::Backend;
 use crate::config::PrecisionChoice;
 use crate::error::Result;
 use crate::models::verify::{self, FileRow, Photo, Row};
+use crate::models::{Detector, weights};
 
 /// What `models verify` found.
 #[derive(Debug, Clone)]
@@ -33,19 +37,18 @@ impl Engine {
     /// # Errors
     /// The model is not on this machine or is refused; an image cannot be read.
     pub fn verify(&self, name: &str, images: &[String], watch: &Watch<'_>) -> Result<Verified> {
-        let files = self.model_files(name, false, watch)?;
-        let file_rows = verify::files(&files, watch.cancel)?;
         // The published values are those of 32-bit floats.
         let precision = match self.config.precision {
             PrecisionChoice::Auto => PrecisionChoice::F32,
             asked => asked,
         };
-        let encoder = self.encoder_in(name, precision, watch)?;
-        let mut photos = Vec::with_capacity(images.len());
-        for image in images {
-            let photo = Photo::from_path(Path::new(image)).unwrap_or(Photo::CocoCats);
-            photos.push((photo, self.read_image(image)?.1.rgb));
+        if self.names_a_detector(name, false, watch)? {
+            return self.verify_detector(name, precision, images, watch);
         }
+        let files = self.model_files(name, false, watch)?;
+        let file_rows = verify::files(&files, watch.cancel)?;
+        let encoder = self.encoder_in(name, precision, watch)?;
+        let photos = self.photos(images)?;
         let needed = verify::photos_of(encoder.id());
         let missing_photos = needed.into_iter().filter(|photo| !photos.iter().any(|(given, _)| given == photo));
         Ok(Verified {
@@ -53,5 +56,35 @@ impl Engine {
             values: verify::encoder(&encoder, &photos)?,
             files: file_rows,
         })
+    }
+
+    /// As [`Engine::verify`], of a detector.
+    fn verify_detector(
+        &self,
+        name: &str,
+        precision: PrecisionChoice,
+        images: &[String],
+        watch: &Watch<'_>,
+    ) -> Result<Verified> {
+        let files = weights::detector(name, &self.detector_shelf(), &self.weight_source(false))?;
+        let file_rows = verify::detector_files(&files, watch.cancel)?;
+        watch.check()?;
+        let detector = Detector::load(&files, &Backend::new(self.config.device, precision)?)?;
+        let photos = self.photos(images)?;
+        let needed = verify::detector_photos(detector.id()).into_iter();
+        Ok(Verified {
+            missing_photos: needed.filter(|photo| !photos.iter().any(|(given, _)| given == photo)).collect(),
+            values: verify::detector(&detector, &photos)?,
+            files: file_rows,
+        })
+    }
+
+    /// The pictures, each with the photo that its name speaks of.
+    fn photos(&self, images: &[String]) -> Result<Vec<(Photo, RgbImage)>> {
+        let photo = |image: &String| {
+            let photo = Photo::from_path(Path::new(image)).unwrap_or(Photo::CocoCats);
+            Ok((photo, self.read_image(image)?.1.rgb))
+        };
+        images.iter().map(photo).collect()
     }
 }

@@ -110,7 +110,7 @@ pub static ALL: &[System] = &[
         "detr",
         "DETR",
         "detects objects of 80 everyday kinds with boxes to count and compare",
-        "facebook/detr-resnet-50 on the Hugging Face hub",
+        "clip-aware models fetch detr-resnet-50",
         &sources::DETR,
     ),
     theirs(

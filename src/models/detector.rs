@@ -1,21 +1,26 @@
-//! A loaded object detector of any supported architecture. Another architecture is one file beside `yolox`, one variant
-//! of [`Network`] and one row of [`ARCHITECTURES`].
+//! A loaded object detector of any supported architecture. Another architecture is one file or folder beside `yolox`, which
+//! implements [`Network`], and one row of [`ARCHITECTURES`].
 
 use image::RgbImage;
 
 use super::checkpoint::Checkpoint;
+use super::detr::Detr;
 use super::yolox::Yolox;
 use super::{Blob, coco};
 use crate::compute::Backend;
 use crate::error::{Error, Result};
 use crate::geometry::XyxyPx;
 
+mod network;
 mod settings;
 
-use settings::Settings;
+use network::Architecture;
+pub use network::{Counting, Geometry, Stage};
+pub(super) use network::{Network, Parts};
+pub(super) use settings::Settings;
 
-/// The files of a detector. Unlike an image-text encoder it needs its weights only; what `config.json` would say can be
-/// read off the tensors.
+/// The files of a detector. Unlike an image-text encoder it may need its weights only, where what `config.json` would say
+/// can be read off the tensors.
 #[derive(Debug, Clone)]
 pub struct DetectorFiles {
     /// Registry name, or the path of the folder or file.
@@ -24,6 +29,8 @@ pub struct DetectorFiles {
     pub revision: String,
     /// `config.json`, where there is one.
     pub config: Option<Blob>,
+    /// `preprocessor_config.json`, where there is one.
+    pub preprocessor: Option<Blob>,
     /// Safetensors or a pickled state dict.
     pub weights: Vec<Blob>,
 }
@@ -39,20 +46,13 @@ pub struct Detection {
     pub bounds: XyxyPx,
 }
 
-#[derive(Debug)]
-enum Network {
-    Yolox(Box<Yolox>),
-}
+const ARCHITECTURES: [Architecture; 2] = [
+    Architecture { name: "yolox", recognises: Yolox::recognises, load: Yolox::load_network },
+    Architecture { name: "detr", recognises: Detr::recognises, load: Detr::load },
+];
 
-/// How an architecture is recognised.
-struct Architecture {
-    /// `model_type` in `config.json`, and the name in messages.
-    name: &'static str,
-    /// By its tensors.
-    recognises: fn(&Checkpoint) -> bool,
-}
-
-const ARCHITECTURES: [Architecture; 1] = [Architecture { name: "yolox", recognises: Yolox::recognises }];
+/// A label of an output that means nothing: COCO numbers its 80 classes with gaps.
+const NO_LABEL: &str = "N/A";
 
 /// A loaded object detector.
 #[derive(Debug)]
@@ -61,7 +61,9 @@ pub struct Detector {
     revision: String,
     backend: Backend,
     labels: Vec<String>,
-    network: Network,
+    /// For each class of the network, its place in the labels.
+    places: Vec<Option<usize>>,
+    network: Box<dyn Network>,
 }
 
 impl Detector {
@@ -78,7 +80,7 @@ impl Detector {
             file: files.weights.first().map_or_else(String::new, Blob::name),
             reason,
         };
-        let known = || ARCHITECTURES.map(|architecture| architecture.name).join(", ");
+        let known = || ARCHITECTURES.each_ref().map(|architecture| architecture.name).join(", ");
         let found = match &settings.model_type {
             Some(name) => {
                 ARCHITECTURES.iter().find(|architecture| architecture.name == name.as_str()).ok_or_else(|| {
@@ -93,28 +95,20 @@ impl Detector {
                 .find(|architecture| (architecture.recognises)(&checkpoint))
                 .ok_or_else(|| refused(format!("has the tensors of no detector that is read here ({})", known())))?,
         };
-        let (network, classes) = match found.name {
-            "yolox" => {
-                let network = Yolox::load(&checkpoint, &files.id, settings.side, backend)?;
-                let classes = network.classes();
-                (Network::Yolox(Box::new(network)), classes)
-            }
-            other => return Err(refused(format!("is of architecture {other}, which cannot be built"))),
-        };
-        let labels = match settings.labels {
-            Some(labels) if labels.len() == classes => labels,
-            Some(labels) => {
-                return Err(refused(format!("has {classes} classes, its config names {}", labels.len())));
-            }
-            None if classes == coco::NAMES.len() => coco::NAMES.map(str::to_owned).to_vec(),
-            None => {
-                return Err(refused(format!(
-                    "has {classes} classes and nothing names them: put `id2label` into a config.json beside it"
-                )));
-            }
-        };
+        let network = (found.load)(&Parts { files, checkpoint: &checkpoint, settings: &settings, backend })?;
+        let names = names(settings.labels, network.classes()).map_err(refused)?;
+        let (mut labels, mut places) = (Vec::new(), Vec::with_capacity(names.len()));
+        for name in names {
+            places.push((name != NO_LABEL).then_some(labels.len()));
+            labels.extend(Some(name).filter(|name| name != NO_LABEL));
+        }
         let (id, revision) = (files.id.clone(), files.revision.clone());
-        Ok(Self { id, revision, backend: backend.clone(), labels, network })
+        Ok(Self { id, revision, backend: backend.clone(), labels, places, network })
+    }
+
+    /// Whether a `config.json` with this `model_type` is a detector's.
+    pub fn reads(model_type: &str) -> bool {
+        ARCHITECTURES.iter().any(|architecture| architecture.name == model_type)
     }
 
     /// As in [`DetectorFiles::id`].
@@ -137,25 +131,19 @@ impl Detector {
         &self.labels
     }
 
-    /// The longer side that pictures are scaled to, pixels.
-    pub fn input_side(&self) -> u32 {
-        match &self.network {
-            Network::Yolox(network) => network.side(),
-        }
+    /// How it takes pictures.
+    pub fn geometry(&self) -> Geometry {
+        self.network.geometry()
     }
 
-    /// Least side of an object, in pixels of the input, that is found reliably: one cell of the finest map.
-    pub fn finest_cell(&self) -> u32 {
-        match &self.network {
-            Network::Yolox(_) => 8,
-        }
+    /// Pixels of the input per pixel of a picture of this size.
+    pub fn scale(&self, width: u32, height: u32) -> f32 {
+        self.network.scale(width, height)
     }
 
-    /// The side nearest to `side` that the network can take instead of [`Detector::input_side`].
-    pub fn side_near(&self, side: u32) -> u32 {
-        match &self.network {
-            Network::Yolox(_) => Yolox::side_near(side),
-        }
+    /// What its scores mean for counts.
+    pub fn counting(&self) -> Counting {
+        self.network.counting()
     }
 
     /// Finds the things in an upright picture, best first, those with at least the score `floor`.
@@ -163,17 +151,29 @@ impl Detector {
     /// # Errors
     /// A tensor operation failed.
     pub fn detect(&self, picture: &RgbImage, floor: f32) -> Result<Vec<Detection>> {
-        self.detect_at(picture, floor, self.input_side())
+        self.detect_at(picture, floor, self.geometry().input_side)
     }
 
-    /// As [`Detector::detect`], with the picture scaled to another side: one of [`Detector::side_near`].
+    /// As [`Detector::detect`], with the picture scaled to another side: [`Geometry::second_side`].
     ///
     /// # Errors
     /// A tensor operation failed.
     pub fn detect_at(&self, picture: &RgbImage, floor: f32, side: u32) -> Result<Vec<Detection>> {
-        match &self.network {
-            Network::Yolox(network) => network.detect(picture, floor, side),
-        }
+        let found = self.network.detect(picture, floor, side)?.into_iter();
+        // A class without a name is nothing that a caller could have asked for.
+        let named = found.filter_map(|one| {
+            let class = self.places.get(one.class).copied().flatten()?;
+            Some(Detection { class, ..one })
+        });
+        Ok(named.collect())
+    }
+
+    /// The outputs that published tests speak of; none for most architectures.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub fn stages(&self, picture: &RgbImage) -> Result<Vec<Stage>> {
+        self.network.stages(picture)
     }
 
     /// Runs the network on a grey picture, for benchmarks; returns the number of raw predictions.
@@ -181,11 +181,21 @@ impl Detector {
     /// # Errors
     /// A tensor operation failed.
     pub fn run_neutral(&self) -> Result<usize> {
-        match &self.network {
-            Network::Yolox(network) => {
-                let side = network.side() as usize;
-                network.forward(&vec![114.0; 3 * side * side], side, side).map(|rows| rows.len())
-            }
+        self.network.run_neutral()
+    }
+}
+
+/// The name of each class: the config's, else COCO's where their number fits.
+fn names(given: Option<Vec<String>>, classes: usize) -> std::result::Result<Vec<String>, String> {
+    match given {
+        Some(names) if names.len() == classes => Ok(names),
+        Some(names) => Err(format!("has {classes} classes, its config names {}", names.len())),
+        None if classes == coco::NAMES.len() => Ok(coco::NAMES.map(str::to_owned).to_vec()),
+        None if classes == coco::CATEGORIES => {
+            Ok((0..classes).map(|number| coco::category(number).unwrap_or(NO_LABEL).to_owned()).collect())
+        }
+        None => {
+            Err(format!("has {classes} classes and nothing names them: put `id2label` into a config.json beside it"))
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Image-text encoders and object detectors: architectures, the registry, weights, the tokenizer.
 //!
 //! [`Encoder::load`] reads `config.json` (`config`), checks and copies the checkpoint (`checkpoint`, `reader`), and builds one
-//! of the architectures (`clip`, `siglip`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`).
+//! of the architectures (`clip`, `siglip`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`, `detr` on
+//! `resnet`).
 
 pub mod baseline;
 mod blob;
@@ -10,9 +11,11 @@ mod clip;
 pub mod coco;
 mod config;
 mod detector;
+mod detr;
 mod encoder;
 mod reader;
 pub mod registry;
+mod resnet;
 mod siglip;
 pub mod starter;
 mod tokenizer;
@@ -23,7 +26,7 @@ pub mod weights;
 mod yolox;
 
 pub use blob::{Blob, Bytes};
-pub use detector::{Detection, Detector, DetectorFiles};
+pub use detector::{Counting, Detection, Detector, DetectorFiles, Geometry, Stage};
 pub use encoder::Encoder;
 pub use tokenizer::Tokens;
 pub use towers::{Scoring, Towers};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::checkpoint::Checkpoint;
-use crate::compute::{Backend, Conv2d, ConvShape, Embedding, LayerNorm, Linear, prefer_large_pages};
+use crate::compute::{Backend, Conv2d, ConvShape, Embedding, LayerNorm, Linear, PixelConv, prefer_large_pages};
 use crate::error::{Error, Result};
 
 /// Builds a model from a checkpoint. `build` runs twice: the first run only notes which tensors it asks for, so that all
@@ -115,15 +115,32 @@ impl<'a> Reader<'a> {
     }
 
     /// `conv.weight` with the batch norm that follows it folded in; a checkpoint without one has `conv.bias` instead.
-    ///
-    /// Folding: `w' = w * gamma / sqrt(var + eps)`, `b' = beta - mean * gamma / sqrt(var + eps)`.
     pub fn conv_batch_norm(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<Conv2d> {
-        let norm = self.at(norm);
-        if self.checkpoint.get(&norm.full_name(&"weight")).is_none() {
-            return self.conv(conv, shape);
+        let (weight, bias) = self.folded(conv, norm, shape, eps)?;
+        self.conv_from(shape, weight, bias)
+    }
+
+    /// As [`Reader::conv_batch_norm`], for maps whose channels lie side by side.
+    pub fn pixel_conv_batch_norm(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<PixelConv> {
+        let (weight, bias) = self.folded(conv, norm, shape, eps)?;
+        if self.notes.is_some() {
+            let empty = ConvShape { inputs: 0, outputs: 0, ..shape };
+            return PixelConv::new(empty, Vec::new(), Vec::new(), self.backend);
         }
+        PixelConv::new(shape, weight, bias, self.backend)
+    }
+
+    /// Weight and bias of a convolution with its batch norm: `w' = w * gamma / sqrt(var + eps)`,
+    /// `b' = beta - mean * gamma / sqrt(var + eps)`.
+    fn folded(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (conv, norm) = (self.at(conv), self.at(norm));
         let channels = [shape.outputs];
-        let mut weight = self.at(conv).values("weight", &shape.weight_dims())?;
+        let mut weight = conv.values("weight", &shape.weight_dims())?;
+        if self.checkpoint.get(&norm.full_name(&"weight")).is_none()
+            && self.checkpoint.get(&conv.full_name(&"bias")).is_some()
+        {
+            return Ok((weight, conv.values("bias", &channels)?));
+        }
         let gamma = norm.values("weight", &channels)?;
         let beta = norm.values("bias", &channels)?;
         let mean = norm.values("running_mean", &channels)?;
@@ -137,7 +154,7 @@ impl<'a> Reader<'a> {
             }
             bias.push(beta - mean * scale);
         }
-        self.conv_from(shape, weight, bias)
+        Ok((weight, bias))
     }
 
     /// A convolution from values that have been read; empty while notes are taken.

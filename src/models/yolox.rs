@@ -16,7 +16,7 @@ use image::RgbImage;
 use self::head::Level;
 use self::pafpn::Pafpn;
 use super::checkpoint::Checkpoint;
-use super::detector::Detection;
+use super::detector::{Counting, Detection, Geometry, Network, Parts};
 use super::reader;
 use crate::compute::Backend;
 use crate::error::{Error, Result};
@@ -89,58 +89,13 @@ impl Yolox {
         })
     }
 
-    /// Number of classes.
-    pub fn classes(&self) -> usize {
-        self.sizes.classes
-    }
-
-    /// Side of the square input, pixels.
-    pub fn side(&self) -> u32 {
-        self.side
-    }
-
-    /// A side of the input near this one: a multiple of the coarsest stride.
-    pub fn side_near(side: u32) -> u32 {
-        const COARSEST: u32 = 32;
-        ((side + COARSEST / 2) / COARSEST).max(1) * COARSEST
-    }
-
-    /// Finds the things in a picture: boxes in its pixels, each with its best class; `floor` is the least score, `side`
-    /// the input's.
-    ///
-    /// PARITY: the reference shrinks with `OpenCV`'s four-neighbour interpolation, this with Pillow's, which averages all
-    /// pixels that fall into one; the inputs of the published golden outputs were made so, and are met exactly. AP on the
-    /// 80 photos of ../shared/photos/coco: 34.6 with Pillow's, 35.1 with `OpenCV`'s, 34.9 with
-    /// Pillow's and the boxes cut at the border as here (`tools/coco_ap.py`).
+    /// As [`Yolox::load`], for the table of architectures.
     ///
     /// # Errors
-    /// A tensor operation failed.
-    pub fn detect(&self, picture: &RgbImage, floor: f32, side: u32) -> Result<Vec<Detection>> {
-        let (pixels, scale) = letterbox(picture, side, PADDING);
-        let side = side as usize;
-        let mut rows = self.forward(&pixels, side, side)?;
-        self.decode(&mut rows, side, side);
-        let (width, height) = (picture.width() as f32, picture.height() as f32);
-        let (mut boxes, mut scores, mut classes) = (Vec::new(), Vec::new(), Vec::new());
-        for row in rows.chunks_exact(5 + self.sizes.classes) {
-            let [x, y, w, h, objectness, of_class @ ..] = row else { continue };
-            let best = of_class.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-            let Some((class, of_class)) = best else { continue };
-            let score = objectness * of_class;
-            let bounds = XyxyPx::from_centre(*x, *y, *w, *h).mapped(1.0 / scale, 0.0, 0.0);
-            if score >= floor && bounds.is_finite() {
-                boxes.push(bounds);
-                scores.push(score);
-                classes.push(class);
-            }
-        }
-        let kept = nms(&boxes, &scores, &classes, NMS_IOU).into_iter();
-        let found = kept.filter_map(|at| {
-            // Suppressed as the reference does, on whole boxes; shown inside the picture.
-            let bounds = boxes.get(at)?.clamped(width, height);
-            Some(Detection { class: *classes.get(at)?, score: *scores.get(at)?, bounds })
-        });
-        Ok(found.filter(|found| found.bounds.area() > 0.0).collect())
+    /// As [`Yolox::load`].
+    pub(super) fn load_network(parts: &Parts<'_>) -> Result<Box<dyn Network>> {
+        let network = Self::load(parts.checkpoint, &parts.files.id, parts.settings.side, parts.backend)?;
+        Ok(Box::new(network))
     }
 
     /// Predictions before the boxes are decoded, as the reference's exported graph gives them.
@@ -195,6 +150,72 @@ impl Yolox {
             }
         }
     }
+}
+
+impl Network for Yolox {
+    fn classes(&self) -> usize {
+        self.sizes.classes
+    }
+
+    fn geometry(&self) -> Geometry {
+        /// Side of the second look, times that of the first.
+        const SECOND_LOOK: f32 = 1.5;
+        let second = side_near((self.side as f32 * SECOND_LOOK) as u32);
+        Geometry { input_side: self.side, finest_cell: 8, second_side: Some(second).filter(|side| *side != self.side) }
+    }
+
+    fn counting(&self) -> Counting {
+        Counting::Calibrated
+    }
+
+    /// Finds the things in a picture: boxes in its pixels, each with its best class; `floor` is the least score, `side`
+    /// the input's.
+    ///
+    /// PARITY: the reference shrinks with `OpenCV`'s four-neighbour interpolation, this with Pillow's, which averages all
+    /// pixels that fall into one; the inputs of the published golden outputs were made so, and are met exactly. AP on the
+    /// 80 photos of ../shared/photos/coco: 34.6 with Pillow's, 35.1 with `OpenCV`'s, 34.9 with
+    /// Pillow's and the boxes cut at the border as here (`tools/coco_ap.py`).
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    fn detect(&self, picture: &RgbImage, floor: f32, side: u32) -> Result<Vec<Detection>> {
+        let (pixels, scale) = letterbox(picture, side, PADDING);
+        let side = side as usize;
+        let mut rows = self.forward(&pixels, side, side)?;
+        self.decode(&mut rows, side, side);
+        let (width, height) = (picture.width() as f32, picture.height() as f32);
+        let (mut boxes, mut scores, mut classes) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows.chunks_exact(5 + self.sizes.classes) {
+            let [x, y, w, h, objectness, of_class @ ..] = row else { continue };
+            let best = of_class.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+            let Some((class, of_class)) = best else { continue };
+            let score = objectness * of_class;
+            let bounds = XyxyPx::from_centre(*x, *y, *w, *h).mapped(1.0 / scale, 0.0, 0.0);
+            if score >= floor && bounds.is_finite() {
+                boxes.push(bounds);
+                scores.push(score);
+                classes.push(class);
+            }
+        }
+        let kept = nms(&boxes, &scores, &classes, NMS_IOU).into_iter();
+        let found = kept.filter_map(|at| {
+            // Suppressed as the reference does, on whole boxes; shown inside the picture.
+            let bounds = boxes.get(at)?.clamped(width, height);
+            Some(Detection { class: *classes.get(at)?, score: *scores.get(at)?, bounds })
+        });
+        Ok(found.filter(|found| found.bounds.area() > 0.0).collect())
+    }
+
+    fn run_neutral(&self) -> Result<usize> {
+        let side = self.side as usize;
+        self.forward(&vec![f32::from(PADDING); 3 * side * side], side, side).map(|rows| rows.len())
+    }
+}
+
+/// A side of the input near this one: a multiple of the coarsest stride.
+fn side_near(side: u32) -> u32 {
+    const COARSEST: u32 = 32;
+    ((side + COARSEST / 2) / COARSEST).max(1) * COARSEST
 }
 
 /// Reads the sizes off the shapes.

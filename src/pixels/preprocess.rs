@@ -5,10 +5,12 @@
 //! transformers prefers when it is installed rounds differently and is not the reference.
 
 mod config;
+mod proportional;
 
 use image::RgbImage;
 
-use self::config::Settings;
+use self::config::{MeanAndStd, Settings};
+pub use self::proportional::{DetectorInput, Proportional};
 use super::decode::{Enough, Whole};
 use super::resize::{Resample, Window, resize_part};
 use crate::error::{Error, Result};
@@ -53,7 +55,7 @@ impl Preprocessor {
             filter: settings.filter,
             height: settings.height,
             width: settings.width,
-            values: values(&settings),
+            values: values(settings.rescale_factor, settings.normalisation),
             fingerprint: settings.fingerprint(),
         })
     }
@@ -147,15 +149,15 @@ fn margin(side: u32, crop: u32) -> u32 {
 }
 
 /// The input value of each sample value: rescaled in double precision and rounded to single, then normalised in single.
-fn values(settings: &Settings) -> Box<[[f32; 256]; 3]> {
+fn values(rescale_factor: Option<f64>, normalisation: Option<MeanAndStd>) -> Box<[[f32; 256]; 3]> {
     let mut values = Box::new([[0.0; 256]; 3]);
     for (channel, values) in values.iter_mut().enumerate() {
         for (sample, value) in values.iter_mut().enumerate() {
             *value = sample as f32;
-            if let Some(factor) = settings.rescale_factor {
+            if let Some(factor) = rescale_factor {
                 *value = (sample as f64 * factor) as f32;
             }
-            if let Some((mean, std)) = settings.normalisation {
+            if let Some((mean, std)) = normalisation {
                 *value = (*value - mean[channel] as f32) / std[channel] as f32;
             }
         }

@@ -25,7 +25,7 @@ pub struct DetectArgs {
     /// What to count, default everything.
     #[schemars(length(min = 1, max = 100))]
     pub targets: Option<Vec<String>>,
-    /// Least score of a box; the default, judging all boxes together, counts better.
+    /// Least score of a box; the default is what counts best with the detector.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f32>,
     /// More tiles of large images, for small things; slower.

@@ -26,7 +26,7 @@ fn detect(world: &World, detector: &str, arguments: &[&str]) -> Ran {
 }
 
 /// Counts equal the lengths of the lists, boxes lie in the image, scores fall and none is below the threshold.
-fn check(answer: &Value) {
+pub fn check(answer: &Value) {
     let found = answer["detections"].as_array().unwrap();
     let (width, height) = (answer["width"].as_f64().unwrap(), answer["height"].as_f64().unwrap());
     let mut before = 1.0;
@@ -97,6 +97,7 @@ fn without_a_detector_the_error_says_how_to_get_one() {
     world.write("a.png", b"x");
     let none = world.run(&["detect", "a.png"]).expect(2);
     assert!(none.stderr.contains("no object detector") && none.stderr.contains("yolox_nano.pth"), "{}", none.stderr);
+    assert!(none.stderr.contains("run `clip-aware models fetch detr-resnet-50`"), "{}", none.stderr);
     let absent = world.run(&["--detector", "yolox-s", "detect", "a.png"]).expect(2);
     assert!(absent.stderr.contains("yolox_s.pth"), "{}", absent.stderr);
     let unknown = world.run(&["--detector", "yolo-v99", "detect", "a.png"]).expect(2);

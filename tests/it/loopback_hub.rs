@@ -12,7 +12,7 @@ use sha1::Digest as _;
 
 /// What the repository's branches point to.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-/// The one repository.
+/// The one repository, unless another is asked for.
 pub const REPOSITORY: &str = "ada/tiny-clip";
 
 /// Something that goes wrong with one answer.
@@ -55,6 +55,7 @@ struct State {
     seen: Vec<Seen>,
     /// Path before every address.
     prefix: String,
+    repository: String,
 }
 
 /// A running hub; its threads end with the test process.
@@ -74,7 +75,7 @@ impl LoopbackHub {
         let this = Self {
             address: hub.local_addr().expect("an address"),
             cdn: cdn.local_addr().expect("an address"),
-            state: Arc::new(Mutex::new(State { files, ..State::default() })),
+            state: Arc::new(Mutex::new(State { files, repository: REPOSITORY.to_owned(), ..State::default() })),
         };
         for (listener, is_cdn) in [(hub, false), (cdn, true)] {
             let this = this.clone();
@@ -92,6 +93,12 @@ impl LoopbackHub {
     /// Serves below a path, as a mirror may.
     pub fn with_prefix(self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.state().prefix);
+        self
+    }
+
+    /// Holds this repository instead of [`REPOSITORY`].
+    pub fn of(self, repository: &str) -> Self {
+        repository.clone_into(&mut self.state().repository);
         self
     }
 
@@ -161,8 +168,9 @@ impl LoopbackHub {
             return contents(state, seen, fault);
         }
         let Some(path) = seen.path.strip_prefix(&state.prefix) else { return refusal(404, "", "outside the mirror") };
-        let info = format!("/api/models/{REPOSITORY}/revision/");
-        let small = format!("/api/resolve-cache/models/{REPOSITORY}/{COMMIT}/");
+        let repository = &state.repository;
+        let info = format!("/api/models/{repository}/revision/");
+        let small = format!("/api/resolve-cache/models/{repository}/{COMMIT}/");
         if let Some(revision) = path.strip_prefix(&info) {
             let known = [COMMIT, "main", "v1.0", "refs%2Fpr%2F7"].contains(&revision);
             return if known { description(state) } else { refusal(404, "RevisionNotFound", "Invalid rev id") };
@@ -172,7 +180,7 @@ impl LoopbackHub {
             let etag = format!("\"{}\"", git_hash(&bytes));
             return Answer::ok(vec![("ETag", etag), ("X-Repo-Commit", COMMIT.into())], bytes);
         }
-        let Some(rest) = path.strip_prefix(&format!("/{REPOSITORY}/resolve/")) else {
+        let Some(rest) = path.strip_prefix(&format!("/{repository}/resolve/")) else {
             // The real hub does not tell strangers whether a repository exists.
             return refusal(401, "RepoNotFound", "Invalid username or password.");
         };
@@ -281,7 +289,7 @@ impl Answer {
 
 fn description(state: &State) -> Answer {
     let siblings: Vec<_> = state.files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
-    let json = serde_json::json!({"id": REPOSITORY, "sha": COMMIT, "private": false, "siblings": siblings});
+    let json = serde_json::json!({"id": state.repository, "sha": COMMIT, "private": false, "siblings": siblings});
     Answer::ok(vec![("Content-Type", "application/json".into())], json.to_string().into_bytes())
 }
 

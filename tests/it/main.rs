@@ -4,6 +4,7 @@ mod architecture;
 mod checkpoints;
 mod cli;
 mod detect;
+mod detr;
 mod docs;
 mod explain;
 mod hub;

@@ -16,8 +16,10 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     /// Applied after the bias.
     pub(crate) activation: Option<Activation>,
-    /// Added last. Shape: `[rows, outputs]`.
+    /// Added then. Shape: `[rows, outputs]`.
     pub(crate) residual: Option<Matrix<'a>>,
+    /// Applied last, as in a residual network.
+    pub(crate) last: Option<Activation>,
 }
 
 /// Rows that are multiplied with a panel before the next panel: a block of them fits into the second-level cache.
@@ -77,7 +79,7 @@ impl Cut {
 }
 
 /// The `index`-th of `parts` about equal parts of `0..len`.
-fn share(len: usize, parts: usize, index: usize) -> std::ops::Range<usize> {
+pub(super) fn share(len: usize, parts: usize, index: usize) -> std::ops::Range<usize> {
     len * index / parts..len * (index + 1) / parts
 }
 
@@ -124,10 +126,7 @@ impl Product<'_> {
         let column_sums = weights.sums().get(scale..).map_or(std::ptr::null(), <[i32]>::as_ptr);
         // About equal tiles: one of few rows waits for its own sums most of the time.
         let tiles = rows.len().div_ceil(kernel.rows());
-        // The next panel's weights come from memory while this one's are multiplied, a part with every tile.
-        let next = weights.bytes().as_ptr().wrapping_add(at + weights.panel_bytes());
-        let bytes = steps * kernel.group * kernel.columns * kernel.bytes();
-        let ahead_step = bytes.div_ceil(tiles * steps);
+        let (next, ahead_step) = weights.ahead(at, steps, tiles);
         for tile in 0..tiles {
             let part = share(rows.len(), tiles, tile);
             let ahead = next.wrapping_add(tile * steps * ahead_step);
@@ -171,18 +170,34 @@ impl Product<'_> {
 
     /// Bias, activation and residual of a part, while it is in the cache.
     fn finish(&self, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) {
-        let Epilogue { bias, activation, residual } = self.epilogue;
-        if bias.is_none() && activation.is_none() && residual.is_none() {
-            return;
-        }
-        for row in rows {
-            // SAFETY: the part lies inside of the product, and no other task has it.
-            let values = unsafe {
-                std::slice::from_raw_parts_mut(self.out.at(row * self.outputs + columns.start), columns.len())
-            };
-            let bias = bias.and_then(|bias| bias.get(columns.clone()));
-            let residual = residual.as_ref().and_then(|residual| residual.row(row).get(columns.clone()));
-            finish_row(values, bias, *activation, residual);
+        // SAFETY: the part lies inside of the product, and no other task has it.
+        unsafe { finish_rows(self.epilogue, self.out.at(0), self.outputs, rows, columns) }
+    }
+}
+
+/// The epilogue of some rows and columns of a product.
+///
+/// # Safety
+/// They lie within the product of rows of `outputs` numbers at `out`, and nobody else touches them.
+pub(super) unsafe fn finish_rows(
+    epilogue: &Epilogue<'_>,
+    out: *mut f32,
+    outputs: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+) {
+    let Epilogue { bias, activation, residual, last } = epilogue;
+    if bias.is_none() && activation.is_none() && residual.is_none() && last.is_none() {
+        return;
+    }
+    let bias = bias.and_then(|bias| bias.get(columns.clone()));
+    for row in rows {
+        // SAFETY: as the caller vouches.
+        let values = unsafe { std::slice::from_raw_parts_mut(out.add(row * outputs + columns.start), columns.len()) };
+        let residual = residual.as_ref().and_then(|residual| residual.row(row).get(columns.clone()));
+        finish_row(values, bias, *activation, residual);
+        if last.is_some() {
+            finish_row(values, None, *last, None);
         }
     }
 }

@@ -5,11 +5,12 @@
 //!
 //! - `unit` says what a processor multiplies with (one trait, a few instructions each) and holds the one loop over a tile;
 //!   `avx512`, `avx2`, `avx_vnni` and `portable` are its implementations.
-//! - `weights` packs panels, `rows` normalises and converts activations, `drive` cuts a product into tasks.
+//! - `weights` packs panels, `rows` normalises and converts activations, `drive` cuts a product into tasks, `convolve` a convolution.
 //!
 //! Integer formats carry a scale for every row of activations, every output, and every block of the depth, so that one large
 //! number spoils neither other rows nor other blocks.
 
+mod convolve;
 mod drive;
 mod panels;
 mod rows;
@@ -24,6 +25,7 @@ mod avx512;
 mod avx_vnni;
 mod portable;
 
+pub(crate) use convolve::{Lines, Tap, convolve};
 pub(crate) use drive::{Epilogue, multiply};
 pub(crate) use panels::Panels;
 pub(crate) use rows::Matrix;

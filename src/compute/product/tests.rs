@@ -97,6 +97,7 @@ fn norm_bias_activation_and_residual_are_applied_in_this_order() {
             bias: Some(&bias),
             activation: Some(Activation::Relu),
             residual: Some(Matrix::new(&residual, outputs)),
+            last: None,
         };
         let mut out = vec![f32::NAN; rows * outputs];
         multiply(Matrix::new(&x, inputs), Some(&norm), &weights, &epilogue, &mut out);

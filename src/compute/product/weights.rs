@@ -83,6 +83,13 @@ impl Weights {
         self.kernel.columns * self.inputs.next_multiple_of(self.kernel.group) * self.kernel.bytes()
     }
 
+    /// What follows the part of a panel that begins at byte `at` and is `steps` groups deep: the same part of the next panel, which is
+    /// fetched from memory while this one is multiplied, some bytes for each group of each of `tiles` tiles.
+    pub(super) fn ahead(&self, at: usize, steps: usize, tiles: usize) -> (*const u8, usize) {
+        let bytes = steps * self.kernel.group * self.kernel.columns * self.kernel.bytes();
+        (self.bytes().as_ptr().wrapping_add(at + self.panel_bytes()), bytes.div_ceil((tiles * steps).max(1)))
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.values)
     }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::DetectorFiles;
 use crate::error::{Error, Result};
+use crate::models::Blob;
 
 /// Published files have a few KB.
 const MAX_BYTES: u64 = 4 << 20;
@@ -16,13 +18,15 @@ const STEP: u32 = 32;
 
 /// What the config says.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Settings {
+pub(in crate::models) struct Settings {
     /// `model_type`.
-    pub(super) model_type: Option<String>,
+    pub(in crate::models) model_type: Option<String>,
     /// `id2label`, in the order of the numbers.
-    pub(super) labels: Option<Vec<String>>,
+    pub(in crate::models) labels: Option<Vec<String>>,
     /// `image_size`, pixels.
-    pub(super) side: Option<u32>,
+    pub(in crate::models) side: Option<u32>,
+    /// All of it, for what an architecture alone knows.
+    pub(in crate::models) json: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -37,14 +41,22 @@ impl Settings {
     ///
     /// # Errors
     /// Broken JSON, labels with gaps, a side that no detector takes.
-    pub(super) fn read(files: &DetectorFiles) -> Result<Self> {
+    pub(in crate::models) fn read(files: &DetectorFiles) -> Result<Self> {
         let Some(blob) = &files.config else { return Ok(Self::default()) };
         let text = blob.read_text(MAX_BYTES, &files.id)?;
         Self::parse(&text).map_err(|reason| Error::ModelFile { model: files.id.clone(), file: blob.name(), reason })
     }
 
+    /// An error that blames the config, or the weights where there is none.
+    pub(in crate::models) fn refused(files: &DetectorFiles, reason: String) -> Error {
+        let file = files.config.as_ref().or(files.weights.first()).map_or_else(String::new, Blob::name);
+        Error::ModelFile { model: files.id.clone(), file, reason }
+    }
+
     fn parse(text: &str) -> std::result::Result<Self, String> {
-        let config: Config = serde_json::from_str(text).map_err(|error| format!("cannot be read: {error}"))?;
+        let unread = |error: serde_json::Error| format!("cannot be read: {error}");
+        let json: Value = serde_json::from_str(text).map_err(unread)?;
+        let config = Config::deserialize(&json).map_err(unread)?;
         if let Some(side) = config.image_size.filter(|side| !SIDES.contains(side) || side % STEP != 0) {
             return Err(format!(
                 "says image_size {side}; multiples of {STEP} from {} to {} fit",
@@ -53,7 +65,7 @@ impl Settings {
             ));
         }
         let labels = config.id2label.map(|labels| in_order(&labels)).transpose()?;
-        Ok(Self { model_type: config.model_type, labels, side: config.image_size })
+        Ok(Self { model_type: config.model_type, labels, side: config.image_size, json: Some(json) })
     }
 }
 
@@ -74,7 +86,8 @@ mod tests {
         let settings = Settings::parse(&text.to_string()).unwrap();
         assert_eq!(settings.labels.unwrap()[10], "thing 10");
         assert_eq!((settings.model_type.as_deref(), settings.side), (Some("yolox"), Some(416)));
-        assert_eq!(Settings::parse("{}").unwrap(), Settings::default());
+        let empty = Settings { json: Some(serde_json::json!({})), ..Settings::default() };
+        assert_eq!(Settings::parse("{}").unwrap(), empty);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 mod detectors;
 mod table;
 
-pub use detectors::{DetectorEntry, detectors, detectors_markdown, find_detector};
+pub use detectors::{DetectorEntry, DetectorWeights, detectors, detectors_markdown, easiest_detector, find_detector};
 use table::ENTRIES;
 
 /// The reference class that a checkpoint was saved from.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result};
 use crate::models::weights::Checksum;
-use crate::models::{Blob, ModelFiles};
+use crate::models::{Blob, DetectorFiles, ModelFiles};
 
 /// One checked file.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -30,11 +30,23 @@ pub struct FileRow {
 /// # Errors
 /// Only [`Error::Cancelled`]; a file that cannot be read is a row that is not `ok`.
 pub fn files(files: &ModelFiles, cancel: &AtomicBool) -> Result<Vec<FileRow>> {
+    check([&files.config, &files.preprocessor, &files.tokenizer].into_iter(), &files.weights, cancel)
+}
+
+/// As [`files`], of a detector.
+///
+/// # Errors
+/// As [`files`].
+pub fn detector_files(files: &DetectorFiles, cancel: &AtomicBool) -> Result<Vec<FileRow>> {
+    check(files.config.iter().chain(&files.preprocessor), &files.weights, cancel)
+}
+
+fn check<'a>(small: impl Iterator<Item = &'a Blob>, weights: &'a [Blob], cancel: &AtomicBool) -> Result<Vec<FileRow>> {
     let mut rows = Vec::new();
-    for blob in [&files.config, &files.preprocessor, &files.tokenizer].into_iter().chain(&files.weights) {
+    for blob in small.chain(weights) {
         rows.push(hash_row(blob, cancel)?);
     }
-    rows.extend(files.weights.iter().map(tensor_row));
+    rows.extend(weights.iter().map(tensor_row));
     Ok(rows)
 }
 
@@ -80,7 +92,7 @@ fn tensor_row(blob: &Blob) -> FileRow {
         Blob::Static { name, bytes } => ((*name).to_owned(), bytes.len() as u64, safetensors_count(bytes)),
         Blob::File(path) => {
             let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
-            let pickle = path.extension().is_some_and(|extension| extension == "bin" || extension == "pt");
+            let pickle = path.extension().is_some_and(|end| end == "bin" || end == "pt" || end == "pth");
             (file_name(path), bytes, if pickle { pickle_count(path) } else { mapped_count(path) })
         }
     };

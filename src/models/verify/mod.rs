@@ -2,7 +2,7 @@
 //!
 //! Two kinds of checks, both returned as rows: [`files()`] compares the bytes with the hub's hashes and reads every
 //! weights file's table of tensors; [`encoder`] compares outputs with those that the reference's own test suite
-//! publishes for real checkpoints ([`GOLDENS`]). A later detector adds its rows to the table and calls [`compare`].
+//! publishes for real checkpoints ([`GOLDENS`]); [`detector_files`] and [`detector`] do the same for detectors.
 
 use std::path::Path;
 
@@ -11,10 +11,12 @@ use image::RgbImage;
 use crate::error::{Error, Result};
 use crate::models::{Encoder, Scoring, registry};
 
+mod detectors;
 mod files;
 mod goldens;
 
-pub use files::{FileRow, files};
+pub use detectors::{detector, detector_photos};
+pub use files::{FileRow, detector_files, files};
 pub use goldens::GOLDENS;
 
 /// A photo that published outputs were computed on. None is shipped: the licences do not allow it.

@@ -19,10 +19,9 @@ use std::time::Duration;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::folder;
-use super::layout::Layout;
+use super::layout::{Assembled, Kind, Layout};
 use super::name::HubName;
 use crate::error::{Error, Result};
-use crate::models::ModelFiles;
 
 /// Between two looks at a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -31,7 +30,7 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) enum Found {
     /// Every file.
-    Whole(ModelFiles),
+    Whole(Assembled),
     /// These files, or one of the alternatives that an entry names, are not here.
     Missing(Vec<String>),
 }
@@ -99,11 +98,11 @@ impl Shelf {
     ///
     /// # Errors
     /// A shard index that cannot be read or is broken.
-    pub(super) fn find(&self, name: &HubName) -> Result<Found> {
+    pub(super) fn find(&self, name: &HubName, kind: Kind) -> Result<Found> {
         let commit = self.commit(&name.revision);
         let folder = commit.as_deref().map(|commit| self.snapshot(commit));
         let has = |file: &str| folder.as_ref().is_some_and(|folder| folder.join(file).is_file());
-        let layout = match Layout::choose(&has) {
+        let layout = match Layout::choose(kind, &has) {
             Ok(layout) => layout,
             Err(missing) => return Ok(Found::Missing(missing)),
         };

@@ -5,30 +5,31 @@ use std::time::{Duration, Instant};
 
 use super::cache::{Found, Shelf, incomplete, is_commit};
 use super::hub::{Hub, Metadata};
-use super::layout::{self, Layout};
+use super::layout::{self, Assembled, Kind, Layout};
 use super::name::HubName;
 use super::source::Source;
 use super::transfer::{self, Origin};
-use super::{Fetched, Transfer, disk, folder};
+use super::{Transfer, disk, folder};
 use crate::error::{Error, Result};
 
 /// Between two calls of the progress callback for one file; its first and last state are always told.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Downloads what the cache lacks of a model.
+/// Downloads what the cache lacks of a model; returns its files and the bytes that came over the network.
 ///
 /// # Errors
 /// As [`super::fetch`].
 pub(super) fn model(
     name: &HubName,
+    kind: Kind,
     source: &Source,
     progress: &mut dyn FnMut(Transfer<'_>),
     cancel: &AtomicBool,
-) -> Result<Fetched> {
+) -> Result<(Assembled, u64)> {
     let mut session = Session::begin(name, source, progress, cancel)?;
     let files = std::mem::take(&mut session.listing);
     let has = |file: &str| files.iter().any(|listed| listed == file);
-    let layout = Layout::choose(&has).map_err(|missing| {
+    let layout = Layout::choose(kind, &has).map_err(|missing| {
         let instead = layout::instead(&has).map(|what| format!("; {what}")).unwrap_or_default();
         let reason = format!("not in the repository{instead}");
         Error::ModelFile { model: name.repository.clone(), file: missing.join(", "), reason }
@@ -39,8 +40,8 @@ pub(super) fn model(
     session.get(&shards.iter().map(String::as_str).collect::<Vec<_>>())?;
     // Last, so that a branch never stands for a commit of which this machine holds no whole model.
     session.shelf.record(&name.revision, &session.commit)?;
-    match session.shelf.find(&HubName { revision: session.commit.clone(), ..name.clone() })? {
-        Found::Whole(files) => Ok(Fetched { files, transferred: session.transferred }),
+    match session.shelf.find(&HubName { revision: session.commit.clone(), ..name.clone() }, kind)? {
+        Found::Whole(files) => Ok((files, session.transferred)),
         Found::Missing(missing) => Err(Error::ModelFile {
             model: name.repository.clone(),
             file: missing.join(", "),

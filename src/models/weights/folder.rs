@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::layout::{self, Layout};
+use super::layout::{self, Kind, Layout};
 use crate::error::{Error, Result};
 use crate::models::{Blob, ModelFiles};
 
@@ -22,7 +22,7 @@ pub(super) fn open(folder: &Path) -> Result<ModelFiles> {
     let folder = folder.canonicalize().map_err(Error::io("open", folder))?;
     let id = folder.display().to_string();
     let has = |file: &str| folder.join(file).is_file();
-    let layout = Layout::choose(&has).map_err(|missing| {
+    let layout = Layout::choose(Kind::Encoder, &has).map_err(|missing| {
         let instead = layout::instead(&has).map(|what| format!("; {what}")).unwrap_or_default();
         Error::ModelFile { model: id.clone(), file: missing.join(", "), reason: format!("not in the folder{instead}") }
     })?;
@@ -31,7 +31,7 @@ pub(super) fn open(folder: &Path) -> Result<ModelFiles> {
     if !missing.is_empty() {
         return Err(Error::ModelFile { model: id, file: missing.join(", "), reason: "not in the folder".into() });
     }
-    let mut files = layout.assemble(&folder, &shards, &id, "");
+    let mut files = layout.assemble(&folder, &shards, &id, "").encoder();
     files.revision = revision(&files, layout.tokenizer, &folder)?;
     Ok(files)
 }

@@ -1,8 +1,17 @@
-//! Which files make a model: the Hugging Face layout of an image-text encoder.
+//! Which files make a model: the Hugging Face layout of an image-text encoder, and of a detector.
 
 use std::path::Path;
 
-use crate::models::{Blob, ModelFiles};
+use crate::models::{Blob, DetectorFiles, ModelFiles};
+
+/// What a repository or folder is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An image-text encoder.
+    Encoder,
+    /// An object detector: nothing is tokenized.
+    Detector,
+}
 
 /// Index of sharded weights.
 pub(super) const SHARD_INDEX: &str = "model.safetensors.index.json";
@@ -41,7 +50,7 @@ pub(super) struct Layout {
     pub(super) config: &'static str,
     /// `preprocessor_config.json` or `processor_config.json`.
     pub(super) preprocessor: &'static str,
-    /// `tokenizer.json`, or `vocab.json` and `merges.txt`.
+    /// `tokenizer.json`, or `vocab.json` and `merges.txt`; none for a detector.
     pub(super) tokenizer: &'static [&'static str],
     /// The weights, or [`SHARD_INDEX`], which names them.
     pub(super) weights: &'static str,
@@ -52,9 +61,12 @@ impl Layout {
     ///
     /// # Errors
     /// One entry per part that is missing.
-    pub(super) fn choose(has: &dyn Fn(&str) -> bool) -> Result<Self, Vec<String>> {
-        let parts = [&CONFIG, &PREPROCESSOR, &TOKENIZER, &WEIGHTS].map(|part| part.choose(has));
-        match parts {
+    pub(super) fn choose(kind: Kind, has: &dyn Fn(&str) -> bool) -> Result<Self, Vec<String>> {
+        let tokenizer = match kind {
+            Kind::Encoder => TOKENIZER.choose(has),
+            Kind::Detector => Ok(&[][..]),
+        };
+        match [CONFIG.choose(has), PREPROCESSOR.choose(has), tokenizer, WEIGHTS.choose(has)] {
             [Ok([config]), Ok([preprocessor]), Ok(tokenizer), Ok([weights])] => {
                 Ok(Self { config, preprocessor, tokenizer, weights })
             }
@@ -75,11 +87,10 @@ impl Layout {
         files
     }
 
-    /// The model's files in `folder`. With `vocab.json` and `merges.txt` the tokenizer is `vocab.json`; the merges lie
-    /// beside it.
-    pub(super) fn assemble(&self, folder: &Path, shards: &[String], id: &str, revision: &str) -> ModelFiles {
+    /// The files in `folder`.
+    pub(super) fn assemble(&self, folder: &Path, shards: &[String], id: &str, revision: &str) -> Assembled {
         let blob = |file: &str| Blob::File(folder.join(file));
-        ModelFiles {
+        Assembled {
             id: id.to_owned(),
             revision: revision.to_owned(),
             config: blob(self.config),
@@ -90,6 +101,32 @@ impl Layout {
                 shards => shards.iter().map(|shard| blob(shard)).collect(),
             },
         }
+    }
+}
+
+/// The files of a model of either kind.
+#[derive(Debug, Clone)]
+pub(super) struct Assembled {
+    id: String,
+    revision: String,
+    config: Blob,
+    preprocessor: Blob,
+    /// Of a detector, a file that need not be there.
+    tokenizer: Blob,
+    weights: Vec<Blob>,
+}
+
+impl Assembled {
+    /// As an encoder's. With `vocab.json` and `merges.txt` the tokenizer is `vocab.json`; the merges lie beside it.
+    pub(super) fn encoder(self) -> ModelFiles {
+        let Self { id, revision, config, preprocessor, tokenizer, weights } = self;
+        ModelFiles { id, revision, config, preprocessor, tokenizer, weights }
+    }
+
+    /// As a detector's.
+    pub(super) fn detector(self) -> DetectorFiles {
+        let Self { id, revision, config, preprocessor, weights, .. } = self;
+        DetectorFiles { id, revision, config: Some(config), preprocessor: Some(preprocessor), weights }
     }
 }
 
@@ -133,7 +170,7 @@ mod tests {
     use super::*;
 
     fn choose(files: &[&str]) -> Result<Layout, Vec<String>> {
-        Layout::choose(&|file| files.contains(&file))
+        Layout::choose(Kind::Encoder, &|file| files.contains(&file))
     }
 
     #[test]
@@ -161,6 +198,15 @@ mod tests {
                 "model.safetensors (or model.safetensors.index.json, or pytorch_model.bin)"
             ]
         );
+    }
+
+    #[test]
+    fn a_detector_needs_no_tokenizer() {
+        let files = ["config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"];
+        let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file)).unwrap();
+        assert_eq!(layout.files(), &files[..3]);
+        let missing = Layout::choose(Kind::Detector, &|file| file == "config.json").unwrap_err();
+        assert_eq!(missing.len(), 2, "{missing:?}");
     }
 
     #[test]

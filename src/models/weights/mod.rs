@@ -25,11 +25,12 @@ mod source;
 mod transfer;
 
 pub(crate) use checksum::Checksum;
-pub use detector::{best_detector, detector};
+pub use detector::{FetchedDetector, best_detector, detector, fetch_detector};
 pub use retry::{Clock, Retry, WallClock};
 pub use source::{Source, Token};
 
 use cache::{Found, Shelf};
+use layout::{Assembled, Kind};
 use name::{HubName, Name};
 
 /// State of a running download, for progress bars and notifications.
@@ -89,22 +90,35 @@ pub fn fetch(
     cancel: &AtomicBool,
 ) -> Result<Fetched> {
     let here = |files| Ok(Fetched { files, transferred: 0 });
-    let name = match name::resolve(name)? {
-        Name::Starter => return here(starter::starter_files()),
-        Name::Folder(path) => return here(folder::open(&path)?),
-        Name::Hub(name) => name,
-    };
+    match name::resolve(name)? {
+        Name::Starter => here(starter::starter_files()),
+        Name::Folder(path) => here(folder::open(&path)?),
+        Name::Hub(name) => {
+            let (files, transferred) = from_shelf_or_hub(&name, Kind::Encoder, source, progress, cancel)?;
+            Ok(Fetched { files: files.encoder(), transferred })
+        }
+    }
+}
+
+/// The files of a repository: from the cache, else downloaded when `source` allows it.
+fn from_shelf_or_hub(
+    name: &HubName,
+    kind: Kind,
+    source: &Source,
+    progress: &mut dyn FnMut(Transfer<'_>),
+    cancel: &AtomicBool,
+) -> Result<(Assembled, u64)> {
     let shelf = Shelf::new(&source.cache_dir, &name.repository);
-    match shelf.find(&name)? {
-        Found::Whole(files) => here(files),
-        Found::Missing(_) if source.may_download() => download::model(&name, source, progress, cancel),
+    match shelf.find(name, kind)? {
+        Found::Whole(files) => Ok((files, 0)),
+        Found::Missing(_) if source.may_download() => download::model(name, kind, source, progress, cancel),
         Found::Missing(missing) => {
             // Python keeps what `main` was when it fetched: without a network that commit is better than none, and it
             // is the one that is recorded.
             let latest = HubName { revision: "main".to_owned(), ..name.clone() };
-            match if name.pinned { shelf.find(&latest)? } else { Found::Missing(Vec::new()) } {
-                Found::Whole(files) => here(files),
-                Found::Missing(_) => Err(Error::Offline { model: name.id, missing }),
+            match if name.pinned { shelf.find(&latest, kind)? } else { Found::Missing(Vec::new()) } {
+                Found::Whole(files) => Ok((files, 0)),
+                Found::Missing(_) => Err(Error::Offline { model: name.id.clone(), missing }),
             }
         }
     }

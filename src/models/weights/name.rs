@@ -85,7 +85,7 @@ pub(super) fn repository(id: &str) -> Result<HubName> {
 }
 
 /// A name that can only be a path.
-fn written_as_path(name: &str) -> Option<PathBuf> {
+pub(super) fn written_as_path(name: &str) -> Option<PathBuf> {
     let separators = ['/', std::path::MAIN_SEPARATOR];
     let starts =
         |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(separators));
@@ -108,7 +108,7 @@ fn folder(path: PathBuf) -> Result<Name> {
 
 /// `owner/name` by the hub's rules: letters, digits, `-`, `_`, `.`; no `--` (it separates in the cache's folder names),
 /// no `..`, and neither part begins or ends with a dot or a dash.
-fn is_repository(name: &str) -> bool {
+pub(super) fn is_repository(name: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
             && part.len() <= 96
@@ -122,7 +122,7 @@ fn is_repository(name: &str) -> bool {
 }
 
 /// A branch, a tag or a commit. It becomes a path below `refs/`, so it must not climb out of it.
-fn checked_revision(revision: &str) -> Result<String> {
+pub(super) fn checked_revision(revision: &str) -> Result<String> {
     let plain = |part: &str| {
         !part.is_empty()
             && !part.starts_with(['.', '-'])

@@ -14,6 +14,7 @@ fn files(weights: PathBuf) -> DetectorFiles {
     DetectorFiles {
         id: "test".into(),
         revision: String::new(),
+        preprocessor: None,
         config: config.is_file().then_some(Blob::File(config)),
         weights: vec![Blob::File(weights)],
     }
@@ -41,7 +42,7 @@ fn real_weights_give_the_published_graphs_inputs_and_outputs() {
     let folder = shared().join("models/yolox-nano");
     let model = open(&folder.join("model.safetensors"), None);
     assert_eq!(model.sizes, Sizes { base: 16, depth: 1, hidden: 64, classes: 80, depthwise: true });
-    assert_eq!(model.side(), 416);
+    assert_eq!(model.side, 416);
     let golden = candle_core::safetensors::load(folder.join("golden.safetensors"), &Device::Cpu).unwrap();
     let limits = DecodeLimits { max_file_bytes: 1 << 24, max_pixels: 1 << 24 };
     for photo in ["000000000009.jpg", "000000000025.jpg", "000000000030.jpg"] {
@@ -61,7 +62,7 @@ fn tiny_checkpoints_of_both_kinds_agree_with_torch() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detectors").join(kind);
         let detector = Detector::load(&files(folder.join("weights.pth")), &Backend::cpu()).unwrap();
         assert_eq!(detector.labels(), ["ant", "bee", "cow"], "{kind}");
-        assert_eq!(detector.input_side(), 96);
+        assert_eq!(detector.geometry().input_side, 96);
         let model = open(&folder.join("weights.pth"), Some(96));
         assert_eq!(model.sizes.depthwise, kind == "yolox-depthwise");
         let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap();
@@ -93,7 +94,7 @@ fn a_checkpoint_of_something_else_is_refused_with_what_is_read() {
     let mut files = files(folder.join("model.safetensors"));
     files.config = None;
     let error = Detector::load(&files, &Backend::cpu()).unwrap_err().to_string();
-    assert!(error.contains("the tensors of no detector that is read here (yolox)"), "{error}");
+    assert!(error.contains("the tensors of no detector that is read here (yolox, detr)"), "{error}");
     files.config = Some(Blob::File(folder.join("config.json")));
     let error = Detector::load(&files, &Backend::cpu()).unwrap_err().to_string();
     assert!(error.contains("model_type `clip`"), "{error}");

@@ -13,15 +13,15 @@ const HALF: [f64; 3] = [0.5; 3];
 const LARGEST_SIDE: u64 = 4096;
 
 /// What a processor class does where its file is silent.
-struct Defaults {
-    names: &'static [&'static str],
-    resizing: Resizing,
+pub(super) struct Defaults {
+    pub(super) names: &'static [&'static str],
+    pub(super) resizing: Resizing,
     /// A bare number as `size` is a square, not the shorter side.
-    square: bool,
-    crop: Option<u32>,
-    filter: Resample,
-    mean: [f64; 3],
-    std: [f64; 3],
+    pub(super) square: bool,
+    pub(super) crop: Option<u32>,
+    pub(super) filter: Resample,
+    pub(super) mean: [f64; 3],
+    pub(super) std: [f64; 3],
 }
 
 /// Source: the class attributes in transformers 5.23, `models/{clip,bit,siglip,vit}/image_processing_pil_*.py`. The older
@@ -70,7 +70,7 @@ const FOREIGN_KEYS: [&str; 9] = [
 ];
 
 /// Mean and standard deviation of each channel.
-type MeanAndStd = ([f64; 3], [f64; 3]);
+pub(super) type MeanAndStd = ([f64; 3], [f64; 3]);
 
 /// The pipeline, with nothing left open.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Settings {
         let value: Value = serde_json::from_str(json).map_err(|error| format!("broken JSON: {error}"))?;
         let file = value.get("image_processor").unwrap_or(&value).as_object().ok_or("not a JSON object")?;
         let defaults = defaults(file)?;
-        refuse_foreign_steps(file)?;
+        refuse_foreign_steps(file, &[])?;
 
         let resizing = if flag(file, "do_resize", true)? { resizing(file, defaults)? } else { Resizing::Keep };
         let crop =
@@ -147,13 +147,14 @@ fn find(class: &str) -> Option<&'static Defaults> {
 }
 
 /// A step that is left out unknowingly gives wrong vectors and no error, so what is not known to be harmless is refused.
-fn refuse_foreign_steps(file: &Map<String, Value>) -> Result<(), String> {
+/// `own` are steps that the caller does.
+pub(super) fn refuse_foreign_steps(file: &Map<String, Value>, own: &[&str]) -> Result<(), String> {
     const KNOWN_STEPS: [&str; 6] =
         ["do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_reduce_labels"];
     for (key, value) in file {
         let off = value.is_null() || *value == Value::Bool(false);
-        let foreign =
-            (key.starts_with("do_") && !KNOWN_STEPS.contains(&key.as_str())) || FOREIGN_KEYS.contains(&key.as_str());
+        let known = KNOWN_STEPS.contains(&key.as_str()) || own.contains(&key.as_str());
+        let foreign = (key.starts_with("do_") && !known) || FOREIGN_KEYS.contains(&key.as_str());
         if foreign && !off {
             return Err(format!("the step `{key}: {value}` is not known here"));
         }
@@ -164,7 +165,7 @@ fn refuse_foreign_steps(file: &Map<String, Value>) -> Result<(), String> {
     }
 }
 
-fn flag(file: &Map<String, Value>, key: &str, default: bool) -> Result<bool, String> {
+pub(super) fn flag(file: &Map<String, Value>, key: &str, default: bool) -> Result<bool, String> {
     match file.get(key) {
         None | Some(Value::Null) => Ok(default),
         Some(Value::Bool(on)) => Ok(*on),
@@ -198,7 +199,7 @@ fn crop(file: &Map<String, Value>, defaults: &Defaults) -> Result<(u32, u32), St
 }
 
 /// `{"height": h, "width": w}` or `[h, w]`, and nothing else.
-fn sides(key: &str, size: &Value) -> Result<(u32, u32), String> {
+pub(super) fn sides(key: &str, size: &Value) -> Result<(u32, u32), String> {
     let pair = match size {
         Value::Object(keys) if keys.len() == 2 => keys.get("height").zip(keys.get("width")),
         Value::Array(pair) if pair.len() == 2 => pair.first().zip(pair.get(1)),
@@ -208,13 +209,13 @@ fn sides(key: &str, size: &Value) -> Result<(u32, u32), String> {
     Ok((side(key, height)?, side(key, width)?))
 }
 
-fn side(key: &str, value: &Value) -> Result<u32, String> {
+pub(super) fn side(key: &str, value: &Value) -> Result<u32, String> {
     let number = value.as_u64().filter(|side| (1..=LARGEST_SIDE).contains(side));
     let number = number.and_then(|side| u32::try_from(side).ok());
     number.ok_or_else(|| format!("`{key}: {value}` is not a length from 1 to {LARGEST_SIDE}"))
 }
 
-fn filter(file: &Map<String, Value>, defaults: &Defaults) -> Result<Resample, String> {
+pub(super) fn filter(file: &Map<String, Value>, defaults: &Defaults) -> Result<Resample, String> {
     match file.get("resample") {
         None | Some(Value::Null) => Ok(defaults.filter),
         Some(value) => value
@@ -224,7 +225,7 @@ fn filter(file: &Map<String, Value>, defaults: &Defaults) -> Result<Resample, St
     }
 }
 
-fn rescale_factor(file: &Map<String, Value>) -> Result<Option<f64>, String> {
+pub(super) fn rescale_factor(file: &Map<String, Value>) -> Result<Option<f64>, String> {
     if !flag(file, "do_rescale", true)? {
         return Ok(None);
     }
@@ -234,7 +235,7 @@ fn rescale_factor(file: &Map<String, Value>) -> Result<Option<f64>, String> {
     }
 }
 
-fn normalisation(file: &Map<String, Value>, defaults: &Defaults) -> Result<Option<MeanAndStd>, String> {
+pub(super) fn normalisation(file: &Map<String, Value>, defaults: &Defaults) -> Result<Option<MeanAndStd>, String> {
     if !flag(file, "do_normalize", true)? {
         return Ok(None);
     }
