@@ -17,6 +17,11 @@
 //! photos and judged on the rest, ten times over, the same search gives 1.315, 0.402, 0.275 and 0.425. They are six numbers for all
 //! classes: offsets per class, with shrinkage, were tried and lost under cross-validation (1.37 to 1.53 instead of 1.36 from
 //! one look), since 627 objects are too few for 80 classes.
+//!
+//! A detector whose config names a `score_threshold` of its own, chosen on its own validation pictures, is counted by that
+//! instead ([`Rule::Threshold`]): the constants above say nothing about its scores.
+
+use super::looks::Look;
 
 /// Log-odds added before presence is judged.
 pub const PRESENCE_SHIFT: f32 = 0.5;
@@ -55,6 +60,54 @@ pub fn score_of(log_odds: f32) -> f32 {
     1.0 / (1.0 + (-log_odds).exp())
 }
 
+/// How the boxes of a detector are counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// Judged together, from several looks, by the constants of this file.
+    Together,
+    /// One by one, in one look: those from this score on.
+    Threshold(f32),
+}
+
+impl Rule {
+    /// The rule for a detector with this threshold of its own, or none.
+    pub fn of(score_threshold: Option<f32>) -> Self {
+        score_threshold.map_or(Self::Together, Self::Threshold)
+    }
+
+    /// How the pictures are looked at for it.
+    pub fn look(self) -> Look {
+        match self {
+            Self::Together => Look::Closely,
+            Self::Threshold(_) => Look::Once,
+        }
+    }
+
+    /// Judges one class by the scores of all its boxes, the best first.
+    pub fn estimate(self, scores: &[f32]) -> Estimate {
+        match self {
+            Self::Together => estimate(scores),
+            Self::Threshold(threshold) => {
+                let count = scores.iter().filter(|score| **score >= threshold).count();
+                // A score at the threshold is as likely true as not.
+                let shift = -log_odds(threshold);
+                let real = |score: &f32| score_of(log_odds(*score) + shift);
+                let hints = scores.iter().filter(|score| **score > SCORES.0);
+                let absent: f32 = hints.map(|score| 1.0 - real(score)).product();
+                Estimate { present: 1.0 - absent, expected: count as f32, count }
+            }
+        }
+    }
+
+    /// The score from which a box that is the only one of its class is listed.
+    pub fn lone_score(self) -> f32 {
+        match self {
+            Self::Together => lone_score(),
+            Self::Threshold(threshold) => threshold,
+        }
+    }
+}
+
 /// Judges one class by the scores of all its boxes.
 pub fn estimate(scores: &[f32]) -> Estimate {
     let absent: f32 = scores.iter().map(|score| 1.0 - score_of(log_odds(*score) + PRESENCE_SHIFT)).product();
@@ -87,6 +140,19 @@ mod tests {
         assert_eq!(estimate(&[lone + 0.001]).count, 1);
         assert_eq!(estimate(&[lone - 0.001]).count, 0);
         assert_eq!(estimate(&[]), Estimate { present: 0.0, expected: 0.0, count: 0 });
+    }
+
+    #[test]
+    fn a_threshold_of_the_detector_s_own_counts_box_by_box() {
+        let rule = Rule::of(Some(0.4));
+        assert_eq!((rule.look(), Rule::of(None).look()), (Look::Once, Look::Closely));
+        assert_eq!(rule.estimate(&[0.9, 0.4, 0.39, 0.2, 0.001]).count, 2);
+        assert_eq!(rule.estimate(&[0.2; 4]).count, 0, "weak hints do not add up");
+        assert!((rule.estimate(&[0.4]).present - 0.5).abs() < 1e-5);
+        assert!(rule.estimate(&[0.001; 100]).present < 1e-6);
+        assert!(rule.estimate(&[0.95]).present > 0.9);
+        assert_eq!(rule.lone_score().to_bits(), 0.4_f32.to_bits());
+        assert_eq!(Rule::Together.estimate(&[0.2; 4]), estimate(&[0.2; 4]));
     }
 
     #[test]

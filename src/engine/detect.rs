@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use image::RgbImage;
 use rayon::prelude::*;
 
-use super::counting::{self, Estimate};
+use super::counting::{Estimate, Rule};
 use super::looks::{self, Look};
 use super::{Engine, Progress, Watch, url_image};
 use crate::error::{Error, Result};
@@ -104,12 +105,14 @@ impl Engine {
         }
         let detector = self.detector(watch)?;
         let wanted = wanted(&detector, &request.targets)?;
+        let rule = Rule::of(detector.score_threshold());
         let run = Run {
             engine: self,
             detector: &detector,
+            rule,
             how: match (request.threshold, request.tiles) {
                 (Some(_), _) => Look::Once,
-                (None, false) => Look::Closely,
+                (None, false) => rule.look(),
                 (None, true) => Look::Tiles,
             },
             request,
@@ -150,6 +153,20 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Finds everything in a picture in memory, as [`Engine::detect`] does in a file; nothing is kept.
+    ///
+    /// # Errors
+    /// The detector fails; the caller cancelled.
+    pub fn detect_picture(&self, detector: &Detector, picture: &RgbImage, watch: &Watch<'_>) -> Result<Found> {
+        let (rule, request) = (Rule::of(detector.score_threshold()), Request::default());
+        let run = Run { engine: self, detector, rule, how: rule.look(), request: &request, wanted: Vec::new(), watch };
+        let candidates = looks::look(detector, picture, run.how, watch)?;
+        let (width, height) = picture.dimensions();
+        Ok(run.judge(&Looked { name: String::new(), hash: [0; 32], width, height, candidates, cached: false }))
+    }
+}
+
 /// The classes that were asked for.
 fn wanted(detector: &Detector, targets: &[String]) -> Result<Vec<(String, usize)>> {
     targets
@@ -170,6 +187,7 @@ fn wanted(detector: &Detector, targets: &[String]) -> Result<Vec<(String, usize)
 struct Run<'a> {
     engine: &'a Engine,
     detector: &'a Detector,
+    rule: Rule,
     how: Look,
     request: &'a Request,
     wanted: Vec<usize>,
@@ -252,7 +270,7 @@ impl Run<'_> {
         for class in (0..self.detector.labels().len()).filter(|class| asked(*class)) {
             let own: Vec<Detection> = looked.candidates.iter().filter(|one| one.class == class).copied().collect();
             let scores: Vec<f32> = own.iter().map(|one| one.score).collect();
-            let estimate = counting::estimate(&scores);
+            let estimate = self.rule.estimate(&scores);
             let count = match self.request.threshold {
                 Some(threshold) => scores.iter().filter(|score| **score >= threshold).count(),
                 None => estimate.count,
@@ -270,7 +288,7 @@ impl Run<'_> {
             width: looked.width,
             height: looked.height,
             // Cut, not rounded: no listed box may score less.
-            threshold: self.request.threshold.unwrap_or((least.min(counting::lone_score()) * 1e4).floor() / 1e4),
+            threshold: self.request.threshold.unwrap_or((least.min(self.rule.lone_score()) * 1e4).floor() / 1e4),
             detections,
             classes,
             cached: looked.cached,

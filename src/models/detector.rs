@@ -61,6 +61,7 @@ pub struct Detector {
     revision: String,
     backend: Backend,
     labels: Vec<String>,
+    score_threshold: Option<f32>,
     network: Network,
 }
 
@@ -113,8 +114,8 @@ impl Detector {
                 )));
             }
         };
-        let (id, revision) = (files.id.clone(), files.revision.clone());
-        Ok(Self { id, revision, backend: backend.clone(), labels, network })
+        let (id, revision, score_threshold) = (files.id.clone(), files.revision.clone(), settings.score_threshold);
+        Ok(Self { id, revision, backend: backend.clone(), labels, score_threshold, network })
     }
 
     /// As in [`DetectorFiles::id`].
@@ -135,6 +136,11 @@ impl Detector {
     /// The classes that it knows.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// The score from which its boxes count in one look at a picture, where its config names one.
+    pub fn score_threshold(&self) -> Option<f32> {
+        self.score_threshold
     }
 
     /// The longer side that pictures are scaled to, pixels.

@@ -23,6 +23,8 @@ pub(super) struct Settings {
     pub(super) labels: Option<Vec<String>>,
     /// `image_size`, pixels.
     pub(super) side: Option<u32>,
+    /// `score_threshold`: the score from which a box counts, chosen by whoever trained the weights.
+    pub(super) score_threshold: Option<f32>,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +32,7 @@ struct Config {
     model_type: Option<String>,
     id2label: Option<BTreeMap<String, String>>,
     image_size: Option<u32>,
+    score_threshold: Option<f32>,
 }
 
 impl Settings {
@@ -52,8 +55,12 @@ impl Settings {
                 SIDES.end()
             ));
         }
+        if let Some(threshold) = config.score_threshold.filter(|threshold| !(*threshold > 0.0 && *threshold < 1.0)) {
+            return Err(format!("says score_threshold {threshold}, which is not between 0 and 1"));
+        }
         let labels = config.id2label.map(|labels| in_order(&labels)).transpose()?;
-        Ok(Self { model_type: config.model_type, labels, side: config.image_size })
+        let (model_type, side, score_threshold) = (config.model_type, config.image_size, config.score_threshold);
+        Ok(Self { model_type, labels, side, score_threshold })
     }
 }
 
@@ -70,10 +77,13 @@ mod tests {
     #[test]
     fn a_config_names_the_classes_in_the_order_of_their_numbers() {
         let names: BTreeMap<String, String> = (0..12).map(|n| (n.to_string(), format!("thing {n}"))).collect();
-        let text = serde_json::json!({"model_type": "yolox", "id2label": names, "image_size": 416, "other": [1]});
+        let text = serde_json::json!({
+            "model_type": "yolox", "id2label": names, "image_size": 416, "score_threshold": 0.25, "other": [1],
+        });
         let settings = Settings::parse(&text.to_string()).unwrap();
         assert_eq!(settings.labels.unwrap()[10], "thing 10");
         assert_eq!((settings.model_type.as_deref(), settings.side), (Some("yolox"), Some(416)));
+        assert_eq!(settings.score_threshold, Some(0.25));
         assert_eq!(Settings::parse("{}").unwrap(), Settings::default());
     }
 
@@ -84,6 +94,8 @@ mod tests {
             (r#"{"id2label": {"0": "a", "2": "b"}}"#, "without 1"),
             (r#"{"image_size": 100}"#, "multiples of 32"),
             (r#"{"image_size": 1000000}"#, "multiples of 32"),
+            (r#"{"score_threshold": 1.0}"#, "not between 0 and 1"),
+            (r#"{"score_threshold": -0.5}"#, "not between 0 and 1"),
         ] {
             let error = Settings::parse(text).unwrap_err();
             assert!(error.contains(reason), "{error}");
