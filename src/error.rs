@@ -338,7 +338,7 @@ impl Error {
                 format!("download {url} into {}, or give the file to `--detector`", folder.display())
             }
             Self::NoDetector { folder, url } => format!(
-                "download {url} into {} or give the path of YOLOX weights to `--detector`; `clip-aware models list` shows the others",
+                "download {url} into {} or give the path of YOLOX weights to `--detector`; `clip-aware models list` shows the others; `--detector starter` needs no download and finds rendered shapes only, as those of `clip-aware demo`",
                 folder.display()
             ),
             Self::UnknownTarget { labels, .. } => format!(

@@ -6,20 +6,23 @@ use super::folder;
 use super::source::expand_home;
 use crate::error::{Error, Result};
 use crate::models::registry::{self, DetectorEntry};
-use crate::models::{Blob, DetectorFiles};
+use crate::models::{Blob, DetectorFiles, starter};
 
 /// Weights by name, the preferred one first.
 const WEIGHTS: [&str; 3] = ["model.safetensors", "pytorch_model.bin", "weights.pth"];
 const CONFIG: &str = "config.json";
 
-/// Finds the files of a detector. `name` is a registry name, whose weights lie in `shelf`, a file of weights, or a folder
-/// that holds one.
+/// Finds the files of a detector. `name` is `starter`, a registry name, whose weights lie in `shelf`, a file of weights, or
+/// a folder that holds one.
 ///
 /// # Errors
 /// [`Error::UnknownDetector`]; [`Error::DetectorAbsent`] for a known one that is not on this machine; a path that is
 /// missing, or a folder without weights or with several.
 pub fn detector(name: &str, shelf: &Path) -> Result<DetectorFiles> {
     let name = name.trim();
+    if name.eq_ignore_ascii_case(starter::ID) {
+        return Ok(starter::starter_detector());
+    }
     if let Some(entry) = registry::find_detector(name) {
         return known(entry, shelf)?.ok_or_else(|| Error::DetectorAbsent {
             name: entry.name,
@@ -41,11 +44,12 @@ pub fn detector(name: &str, shelf: &Path) -> Result<DetectorFiles> {
     }
     Err(Error::UnknownDetector {
         name: name.to_owned(),
-        known: registry::detectors().iter().map(|entry| entry.name.to_owned()).collect(),
+        known: registry::detectors().iter().map(|entry| entry.name).chain([starter::ID]).map(str::to_owned).collect(),
     })
 }
 
-/// The detector that is used when none is named: of those in the data folder, the one with the highest published AP.
+/// The detector that is used when none is named: of those in the data folder, the one with the highest published AP; never
+/// the starter, which knows nothing of photos.
 /// One that cannot be read is passed over with a warning.
 pub fn best_detector(shelf: &Path) -> Option<DetectorFiles> {
     let mut entries: Vec<_> = registry::detectors().iter().collect();
@@ -116,7 +120,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let shelf = dir.path().join("detectors");
         std::fs::create_dir_all(shelf.join("yolox-tiny")).unwrap();
-        assert!(best_detector(&shelf).is_none());
+        assert!(best_detector(&shelf).is_none(), "the starter is used only when asked for");
+        assert_eq!(detector(" Starter", &shelf).unwrap().id, "starter");
         let error = detector("yolox-nano", &shelf).unwrap_err();
         assert!(error.to_string().contains("not on this machine"), "{error}");
         assert!(error.hint().unwrap().contains("yolox_nano.pth"), "{:?}", error.hint());
@@ -143,7 +148,7 @@ mod tests {
     fn unknown_names_list_the_known_ones() {
         let dir = tempfile::tempdir().unwrap();
         let Err(Error::UnknownDetector { known, .. }) = detector("detr-resnet-50", dir.path()) else { panic!() };
-        assert!(known.contains(&"yolox-nano".to_owned()));
+        assert!(known.contains(&"yolox-nano".to_owned()) && known.contains(&"starter".to_owned()));
         assert!(matches!(detector("./absent", dir.path()), Err(Error::NotFound { .. })));
         assert!(matches!(detector("absent.pth", dir.path()), Err(Error::NotFound { .. })));
     }
