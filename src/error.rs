@@ -354,7 +354,7 @@ impl Error {
                 "with a network, run `clip-aware models fetch {name}`; without one, give a folder with its config.json, preprocessor_config.json and weights to `--detector`"
             ),
             Self::NoDetector { easiest, folder, url } => format!(
-                "run `clip-aware models fetch {easiest}`; or, for a faster one, download {url} into {}, or give the path of weights to `--detector`; `clip-aware models list` shows the others",
+                "run `clip-aware models fetch {easiest}`; or, for a faster one, download {url} into {}, or give the path of weights to `--detector`; `clip-aware models list` shows the others; `--detector starter` needs no download and finds rendered shapes only",
                 folder.display()
             ),
             Self::UnknownTarget { labels, .. } => format!(

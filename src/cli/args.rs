@@ -44,7 +44,7 @@ pub struct Global {
     /// Image-text model: a name of `models list`, a hub id `owner/name[@revision]`, a folder, or `starter`.
     #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_MODEL")]
     pub model: Option<String>,
-    /// Object detector: a name of `models list`, or the folder or file of its weights.
+    /// Object detector: a name of `models list`, the folder or file of its weights, or `starter` (rendered shapes only).
     #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_DETECTOR")]
     pub detector: Option<String>,
     /// Where models run [default: auto].

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use image::RgbImage;
 use rayon::prelude::*;
 
 use super::counting::{self, Estimate};
@@ -146,6 +147,21 @@ impl Engine {
         let label = |class: &usize| detector.labels().get(*class).cloned().unwrap_or_default();
         let targets = wanted.iter().map(|(target, class)| (target.clone(), label(class))).collect();
         Ok(Detected { images: found, targets, detector })
+    }
+}
+
+impl Engine {
+    /// Finds everything in a picture in memory, as [`Engine::detect`] does in a file; nothing is kept.
+    ///
+    /// # Errors
+    /// The detector fails; the caller cancelled.
+    pub fn detect_picture(&self, detector: &Detector, picture: &RgbImage, watch: &Watch<'_>) -> Result<Found> {
+        let request = Request::default();
+        let how = Look::of(detector.counting(), None, false);
+        let run = Run { engine: self, detector, how, request: &request, wanted: Vec::new(), watch };
+        let candidates = looks::look(detector, picture, run.how, watch)?;
+        let (width, height) = picture.dimensions();
+        Ok(run.judge(&Looked { name: String::new(), hash: [0; 32], width, height, candidates, cached: false }))
     }
 }
 

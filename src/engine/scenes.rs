@@ -1,27 +1,26 @@
 //! Rendered scenes as a measuring instrument: what an image-text model sees in them, and where it fails.
 //!
 //! Questions are built here from a seed, a model answers them through two closures, and the answers are scored. The
-//! same questions can be written to disk for `tools/train_starter_clip.py`, which trains and measures the starter CLIP.
-
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+//! same questions are put to the tools that CLIP's failures are routed to (`detection`), and can be written to disk
+//! (`export`) for `tools/`, which trains and measures the starter models.
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::pixels::scene::{
-    Colour, Random, Relation, Scene, SceneSpec, Shape, Thing, counted, seed_of, swap_colours, with_article,
+    Colour, MAX_OBJECTS, Random, Relation, Scene, SceneSpec, Shape, Thing, counted, seed_of, swap_colours, with_article,
 };
+
+pub mod detection;
+mod export;
+
+pub use export::export;
 
 /// Scenes per measurement.
 pub const SCENES: usize = 200;
 /// Side of the pictures in a measurement, pixels.
 pub const SIDE: u32 = 256;
-/// Training captions per scene.
-const CAPTIONS: usize = 8;
 
 /// A collection of scenes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, Deserialize)]
@@ -43,12 +42,16 @@ pub enum Kind {
     Binding,
     /// Two or three objects: is there a circle, or no circle?
     Negation,
+    /// For detection: one to nine objects, each number as often as the others; no question.
+    Objects,
+    /// Two objects: is the first left of the second, right of it, above or below it?
+    Relation,
 }
 
 impl Kind {
     /// The kinds that ask a question.
-    pub const QUESTIONS: [Self; 6] =
-        [Self::Shape, Self::Colour, Self::Counting, Self::LeftRight, Self::Binding, Self::Negation];
+    pub const QUESTIONS: [Self; 7] =
+        [Self::Shape, Self::Colour, Self::Counting, Self::LeftRight, Self::Binding, Self::Negation, Self::Relation];
 }
 
 /// A scene, and for the kinds that ask: texts to choose among.
@@ -91,6 +94,8 @@ pub fn question(kind: Kind, seed: u64, index: usize) -> Question {
         Kind::LeftRight => left_right(&mut random),
         Kind::Binding => binding(&mut random),
         Kind::Negation => negation(index, &mut random),
+        Kind::Objects => (objects(index, &mut random), Vec::new(), 0),
+        Kind::Relation => relation(&mut random),
     };
     Question { scene: Scene::new(&spec, layout_seed), choices, answer }
 }
@@ -122,6 +127,27 @@ fn gallery(index: usize, random: &mut Random) -> SceneSpec {
         _ => 3,
     };
     SceneSpec::mixed(count, random)
+}
+
+/// Equal things, a few kinds of things, or anything.
+fn objects(index: usize, random: &mut Random) -> SceneSpec {
+    let count = 1 + index % MAX_OBJECTS;
+    let kinds = match random.below(10) {
+        0..2 => 1,
+        2..5 => 2 + random.below(2),
+        _ => return SceneSpec::mixed(count, random),
+    };
+    let known: Vec<Thing> = (0..kinds).map(|_| Thing::random(random)).collect();
+    SceneSpec::Things((0..count).filter_map(|_| known.get(random.below(known.len())).copied()).collect())
+}
+
+/// All four answers are offered for one pair.
+fn relation(random: &mut Random) -> (SceneSpec, Vec<String>, usize) {
+    let [subject, object] = SceneSpec::distinct_pair(random);
+    let relation = random.pick(&Relation::ALL);
+    let [first, second] = [subject, object].map(|thing| with_article(&thing.to_string()));
+    let choices = Relation::ALL.iter().map(|relation| format!("{first} {} {second}", relation.words())).collect();
+    (SceneSpec::Related { subject, relation, object }, choices, position(&Relation::ALL, &relation))
 }
 
 fn left_right(random: &mut Random) -> (SceneSpec, Vec<String>, usize) {
@@ -211,6 +237,8 @@ pub struct Accuracies {
     pub left_right: Accuracy,
     /// [`Kind::Binding`].
     pub binding: Accuracy,
+    /// [`Kind::Relation`].
+    pub relation: Accuracy,
     /// [`Kind::Negation`].
     pub negation: Accuracy,
 }
@@ -231,6 +259,7 @@ pub fn measure(seed: u64, embed_images: EmbedImages<'_>, embed_texts: EmbedTexts
         counting: ask(Kind::Counting)?,
         left_right: ask(Kind::LeftRight)?,
         binding: ask(Kind::Binding)?,
+        relation: ask(Kind::Relation)?,
         negation: ask(Kind::Negation)?,
     })
 }
@@ -268,6 +297,41 @@ pub fn choice_accuracy(
     embed_images: EmbedImages<'_>,
     embed_texts: EmbedTexts<'_>,
 ) -> Result<Accuracy> {
+    let answered = answered(questions, embed_images, embed_texts)?;
+    let chance: f32 = questions.iter().map(|question| 1.0 / question.choices.len().max(1) as f32).sum();
+    let right =
+        questions.iter().zip(&answered).filter(|(question, given)| given.chosen == Some(question.answer)).count();
+    Ok(Accuracy { right, of: questions.len(), chance: chance / questions.len().max(1) as f32 })
+}
+
+/// The question that is answered wrongly with the greatest lead over the next text; none when all are answered rightly.
+///
+/// # Errors
+/// As [`measure`].
+pub fn surest_mistake(
+    questions: &[Question],
+    embed_images: EmbedImages<'_>,
+    embed_texts: EmbedTexts<'_>,
+) -> Result<Option<usize>> {
+    let answered = answered(questions, embed_images, embed_texts)?;
+    let all = questions.iter().zip(&answered).enumerate();
+    let wrong = all.filter(|(_, (question, given))| given.chosen.is_some_and(|chosen| chosen != question.answer));
+    Ok(wrong.max_by(|(_, (_, a)), (_, (_, b))| a.lead.total_cmp(&b.lead)).map(|(at, _)| at))
+}
+
+/// A model's answer to a question.
+struct Answered {
+    /// The text with the largest cosine; none where there are no texts.
+    chosen: Option<usize>,
+    /// How far its cosine lies above the next one.
+    lead: f32,
+}
+
+fn answered(
+    questions: &[Question],
+    embed_images: EmbedImages<'_>,
+    embed_texts: EmbedTexts<'_>,
+) -> Result<Vec<Answered>> {
     // Many questions share their texts: each is embedded once.
     let mut texts: Vec<String> = questions.iter().flat_map(|question| question.choices.iter().cloned()).collect();
     texts.sort_unstable();
@@ -275,14 +339,14 @@ pub fn choice_accuracy(
     let images = embedded(&render(questions), embed_images)?;
     let vectors = embedded(&texts, embed_texts)?;
     let vector_of = |text: &String| texts.binary_search(text).ok().and_then(|i| vectors.get(i)).cloned();
-    let mut right = 0;
-    let mut chance = 0.0;
-    for (question, image) in questions.iter().zip(&images) {
+    let answer = |(question, image): (&Question, &Vec<f32>)| {
         let choices: Vec<Vec<f32>> = question.choices.iter().filter_map(vector_of).collect();
-        right += usize::from(best(image, &choices) == Some(question.answer));
-        chance += 1.0 / choices.len().max(1) as f32;
-    }
-    Ok(Accuracy { right, of: questions.len(), chance: chance / questions.len().max(1) as f32 })
+        let mut cosines: Vec<f32> = choices.iter().map(|choice| cosine(image, choice)).collect();
+        cosines.sort_by(|a, b| b.total_cmp(a));
+        let lead = if let [first, second, ..] = cosines.as_slice() { first - second } else { 0.0 };
+        Answered { chosen: best(image, &choices), lead }
+    };
+    Ok(questions.iter().zip(&images).map(answer).collect())
 }
 
 fn render(questions: &[Question]) -> Vec<RgbImage> {
@@ -298,68 +362,15 @@ fn embedded<T>(items: &[T], embed: impl Fn(&[T]) -> Result<Vec<Vec<f32>>>) -> Re
     Err(Error::Argument { name: "embed", reason })
 }
 
+/// Of vectors of unit length.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 /// The candidate with the largest cosine to `query`; all have unit length. The first of equals.
 fn best(query: &[f32], candidates: &[Vec<f32>]) -> Option<usize> {
-    let cosine = |other: &[f32]| -> f32 { query.iter().zip(other).map(|(a, b)| a * b).sum() };
-    let scores: Vec<f32> = candidates.iter().map(|candidate| cosine(candidate)).collect();
+    let scores: Vec<f32> = candidates.iter().map(|candidate| cosine(query, candidate)).collect();
     (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b]))
-}
-
-// ---- export ---------------------------------------------------------------------------------------------------------
-
-/// Writes `count` scenes of a kind with their truth: `scenes.jsonl`, one object per line, and PNG files `000000.png`,
-/// `000001.png`, ...; with `raw` one file `scenes.rgb` instead. Shape of the raw file: `[count, side, side, 3]`, bytes,
-/// no header.
-///
-/// Each line: `{"index","seed","side","image"?,"objects":[{"colour","shape","box":[x0,y0,x1,y1]}],"background",
-/// "captions","choices","answer"}`; boxes in pixels, origin top-left.
-///
-/// # Errors
-/// A file cannot be written.
-pub fn export(seed: u64, count: usize, side: u32, kind: Kind, out: &Path, raw: bool) -> Result<()> {
-    std::fs::create_dir_all(out).map_err(Error::io("create", out))?;
-    let (truth_path, raw_path) = (out.join("scenes.jsonl"), out.join("scenes.rgb"));
-    let create = |path: &Path| File::create(path).map(BufWriter::new).map_err(Error::io("create", path));
-    let mut truth_file = create(&truth_path)?;
-    let mut raw_file = if raw { Some(create(&raw_path)?) } else { None };
-    for index in 0..count {
-        let question = question(kind, seed, index);
-        let picture = question.scene.render(side);
-        let mut line = truth(&question, index, side);
-        if let Some(file) = &mut raw_file {
-            file.write_all(picture.as_raw()).map_err(Error::io("write", &raw_path))?;
-        } else {
-            let name = format!("{index:06}.png");
-            let path = out.join(&name);
-            let failed = |source| Error::Io { action: "write", path: path.clone(), source };
-            picture.save(&path).map_err(std::io::Error::other).map_err(failed)?;
-            line["image"] = json!(name);
-        }
-        writeln!(truth_file, "{line}").map_err(Error::io("write", &truth_path))?;
-    }
-    truth_file.flush().map_err(Error::io("write", &truth_path))?;
-    raw_file.map_or(Ok(()), |mut file| file.flush()).map_err(Error::io("write", &raw_path))
-}
-
-fn truth(question: &Question, index: usize, side: u32) -> Value {
-    let scene = &question.scene;
-    let mut random = Random::new(seed_of(scene.seed, 1));
-    let captions: Vec<String> = (0..CAPTIONS).map(|_| scene.natural_caption(&mut random)).collect();
-    let objects: Vec<Value> = scene
-        .objects
-        .iter()
-        .map(|object| json!({ "colour": object.thing.colour, "shape": object.thing.shape, "box": object.bounds(side) }))
-        .collect();
-    json!({
-        "index": index,
-        "seed": scene.seed,
-        "side": side,
-        "objects": objects,
-        "background": scene.background.pattern.name(),
-        "captions": captions,
-        "choices": question.choices,
-        "answer": question.answer,
-    })
 }
 
 #[cfg(test)]

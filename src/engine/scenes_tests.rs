@@ -1,6 +1,10 @@
 use std::collections::HashMap;
 
+use serde_json::{Value, json};
+
+use super::detection::{Seen, objects, right_answers};
 use super::*;
+use crate::geometry::XyxyPx;
 
 /// A model that sees which colours and shapes are in a picture and nothing of how they belong together: the
 /// bag-of-words behaviour for which CLIP is known, in its purest form.
@@ -53,7 +57,8 @@ fn a_bag_of_words_sees_shapes_and_colours_and_nothing_else() {
         assert!((accuracy.chance - 0.125).abs() < 1e-4);
     }
     // All choices hold the same words: the first of equals is taken, and the order of the choices tells nothing.
-    for (kind, chance) in [(Kind::Counting, 0.25), (Kind::LeftRight, 0.5), (Kind::Binding, 0.5)] {
+    for (kind, chance) in [(Kind::Counting, 0.25), (Kind::LeftRight, 0.5), (Kind::Binding, 0.5), (Kind::Relation, 0.25)]
+    {
         let accuracy = asked(kind);
         assert!((accuracy.chance - chance).abs() < 1e-4, "{kind:?}");
         assert!((accuracy.value() - chance).abs() < 0.12, "{kind:?}: {}", accuracy.value());
@@ -84,6 +89,9 @@ fn answers_are_true_of_their_scenes() {
         let subject = side.scene.objects[0].thing.to_string();
         let words = side.scene.relation().unwrap().words();
         assert!(side.choices[side.answer].contains(&format!("{subject} {words}")));
+        let relation = question(Kind::Relation, 1, index);
+        assert_eq!(relation.choices.len(), 4);
+        assert!(relation.choices[relation.answer].contains(relation.scene.relation().unwrap().words()));
         let negation = question(Kind::Negation, 1, index);
         let asked = Shape::ALL.into_iter().find(|shape| negation.choices[0].ends_with(shape.name())).unwrap();
         assert_eq!(negation.answer == 0, negation.scene.things().any(|thing| thing.shape == asked));
@@ -93,7 +101,7 @@ fn answers_are_true_of_their_scenes() {
 #[test]
 fn kinds_and_seeds_have_scenes_of_their_own() {
     let mut seeds = Vec::new();
-    for kind in Kind::QUESTIONS.into_iter().chain([Kind::Natural, Kind::Gallery]) {
+    for kind in Kind::QUESTIONS.into_iter().chain([Kind::Natural, Kind::Gallery, Kind::Objects]) {
         for seed in 0..5 {
             seeds.extend(questions(kind, seed, 50).iter().map(|question| question.scene.seed));
         }
@@ -131,4 +139,67 @@ fn exports_hold_pixels_and_truth() {
     }
     assert_eq!(truth.lines().count(), 3);
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A detector that sees everything as it is.
+fn perfect(questions: &[Question]) -> HashMap<Vec<u8>, Vec<Seen>> {
+    let seen = |q: &Question| {
+        let all = q.scene.objects.iter().map(|object| {
+            let [x0, y0, x1, y1] = object.bounds(SIDE);
+            Seen { shape: object.thing.shape, bounds: XyxyPx { x0, y0, x1, y1 } }
+        });
+        all.collect()
+    };
+    questions.iter().map(|q| (q.scene.render(SIDE).into_raw(), seen(q))).collect()
+}
+
+#[test]
+fn true_boxes_answer_every_question_and_wrong_ones_none() {
+    for kind in [Kind::Counting, Kind::LeftRight, Kind::Relation, Kind::Negation] {
+        let questions = questions(kind, 2, 60);
+        let seen = perfect(&questions);
+        let all = right_answers(kind, &questions, &|picture| Ok(seen[picture.as_raw()].clone())).unwrap();
+        assert_eq!((all.right, all.of), (60, 60), "{kind:?}");
+        assert_eq!(all.chance.to_bits(), asked(kind).chance.to_bits(), "{kind:?}");
+        let none = right_answers(kind, &questions, &|_| Ok(Vec::new())).unwrap();
+        // Nothing found is the right answer where a shape is absent.
+        assert_eq!(none.right, if kind == Kind::Negation { 30 } else { 0 }, "{kind:?}");
+    }
+    let questions = questions(Kind::Objects, 2, 90);
+    let seen = perfect(&questions);
+    let (exact, pairs) = objects(&questions, &|picture| Ok(seen[picture.as_raw()].clone())).unwrap();
+    assert_eq!((exact.right, exact.of), (90, 90));
+    assert!(pairs.of > 100 && pairs.right == pairs.of, "{pairs:?}");
+    // One box too many, or one that lies on the other side, is noticed.
+    let doubled = |picture: &RgbImage| Ok(seen[picture.as_raw()].iter().flat_map(|one| [*one, *one]).collect());
+    assert_eq!(objects(&questions, &doubled).unwrap().0.right, 0);
+    let mirrored = |picture: &RgbImage| {
+        let mirror = |one: &Seen| {
+            let (x0, x1) = (SIDE as f32 - one.bounds.x1, SIDE as f32 - one.bounds.x0);
+            Seen { bounds: XyxyPx { x0, x1, ..one.bounds }, ..*one }
+        };
+        Ok(seen[picture.as_raw()].iter().map(mirror).collect())
+    };
+    let (exact, pairs) = objects(&questions, &mirrored).unwrap();
+    assert!(exact.right == 90 && pairs.right * 3 < pairs.of * 2, "{pairs:?}");
+}
+
+#[test]
+fn objects_come_in_every_number() {
+    for (index, question) in questions(Kind::Objects, 1, 27).iter().enumerate() {
+        assert_eq!(question.scene.objects.len(), 1 + index % 9);
+        assert!(question.choices.is_empty());
+    }
+}
+
+#[test]
+fn the_surest_mistake_is_a_mistake() {
+    let questions = questions(Kind::Shape, 3, 40);
+    let model = BagOfWords::of(&questions);
+    let images = |pictures: &[RgbImage]| Ok(model.images(pictures));
+    assert_eq!(surest_mistake(&questions, &images, &|words| Ok(texts(words))).unwrap(), None);
+    // A model for which everything is a circle is wrong about the first scene that shows none.
+    let circles = |pictures: &[RgbImage]| Ok(vec![unit(|word| word == "circle"); pictures.len()]);
+    let found = surest_mistake(&questions, &circles, &|words| Ok(texts(words))).unwrap().unwrap();
+    assert_ne!(questions[found].scene.objects[0].thing.shape, Shape::Circle);
 }

@@ -61,6 +61,8 @@ pub struct Detector {
     revision: String,
     backend: Backend,
     labels: Vec<String>,
+    /// Of the config, instead of the network's way of counting.
+    score_threshold: Option<f32>,
     /// For each class of the network, its place in the labels.
     places: Vec<Option<usize>>,
     network: Box<dyn Network>,
@@ -102,8 +104,8 @@ impl Detector {
             places.push((name != NO_LABEL).then_some(labels.len()));
             labels.extend(Some(name).filter(|name| name != NO_LABEL));
         }
-        let (id, revision) = (files.id.clone(), files.revision.clone());
-        Ok(Self { id, revision, backend: backend.clone(), labels, places, network })
+        let (id, revision, score_threshold) = (files.id.clone(), files.revision.clone(), settings.score_threshold);
+        Ok(Self { id, revision, backend: backend.clone(), labels, score_threshold, places, network })
     }
 
     /// Whether a `config.json` with this `model_type` is a detector's.
@@ -143,7 +145,7 @@ impl Detector {
 
     /// What its scores mean for counts.
     pub fn counting(&self) -> Counting {
-        self.network.counting()
+        self.score_threshold.map_or_else(|| self.network.counting(), Counting::Threshold)
     }
 
     /// Finds the things in an upright picture, best first, those with at least the score `floor`.

@@ -1,8 +1,8 @@
-//! The image-text encoder that is built into the program.
+//! The image-text encoder and the object detector that are built into the program.
 
-use crate::models::{Blob, ModelFiles};
+use crate::models::{Blob, DetectorFiles, ModelFiles};
 
-/// The starter's id.
+/// The id of both starter models.
 pub const ID: &str = "starter";
 
 /// Neutral texts of the starter's own small world; photos' neutral texts are unknown words to it.
@@ -18,11 +18,9 @@ const fn blob(name: &'static str, bytes: &'static [u8]) -> Blob {
 pub fn starter_files() -> ModelFiles {
     const CONFIG: &[u8] = include_bytes!("../../assets/starter/clip/config.json");
     const WEIGHTS: &[u8] = include_bytes!("../../assets/starter/clip/model.safetensors");
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(CONFIG).update(WEIGHTS);
     ModelFiles {
         id: ID.into(),
-        revision: hasher.finalize().to_hex().chars().take(16).collect(),
+        revision: revision(&[CONFIG, WEIGHTS]),
         config: blob("config.json", CONFIG),
         preprocessor: blob(
             "preprocessor_config.json",
@@ -31,4 +29,25 @@ pub fn starter_files() -> ModelFiles {
         tokenizer: blob("tokenizer.json", include_bytes!("../../assets/starter/clip/tokenizer.json")),
         weights: vec![blob("model.safetensors", WEIGHTS)],
     }
+}
+
+/// The starter detector's files: a YOLOX whose classes are the shapes of rendered scenes.
+pub fn starter_detector() -> DetectorFiles {
+    const CONFIG: &[u8] = include_bytes!("../../assets/starter/detector/config.json");
+    const WEIGHTS: &[u8] = include_bytes!("../../assets/starter/detector/model.safetensors");
+    DetectorFiles {
+        id: ID.into(),
+        revision: revision(&[CONFIG, WEIGHTS]),
+        config: Some(blob("config.json", CONFIG)),
+        preprocessor: None,
+        weights: vec![blob("model.safetensors", WEIGHTS)],
+    }
+}
+
+fn revision(files: &[&[u8]]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        hasher.update(file);
+    }
+    hasher.finalize().to_hex().chars().take(16).collect()
 }

@@ -140,9 +140,15 @@ impl Towers {
     pub fn encode_images(&self, images: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         let len = self.vision.num_patches() + 1;
         let most = self.backend.sequences_at_once(images.len(), len, len * self.vision.tower.intermediate_size);
-        // A GPU is given all parts before the first is waited for.
-        let parts: Vec<Tensor> =
-            images.chunks(most).map(|part| self.image_features(part, &mut Stages::off())).collect::<Result<_>>()?;
+        // A GPU is given all parts before the first is waited for; the next one is looked at while it computes.
+        let parts: Vec<Tensor> = images
+            .chunks(most)
+            .enumerate()
+            .map(|(index, part)| {
+                self.check_images(part, index * most)?;
+                self.image_features(part, &mut Stages::off())
+            })
+            .collect::<Result<_>>()?;
         let mut vectors = Vec::with_capacity(images.len());
         parts.iter().try_for_each(|part| self.unit_vectors(part, &mut vectors))?;
         Ok(vectors)

@@ -1,16 +1,23 @@
-//! The built-in starter CLIP: its files agree with each other, and it sees what its model card says.
+//! The built-in starter models: their files agree with each other, and they see what their model cards say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use clip_aware::compute::Backend;
-use clip_aware::config::{DeviceChoice, PrecisionChoice};
+use clip_aware::config::{Config, DeviceChoice, PrecisionChoice, Requested};
+use clip_aware::engine::scenes::detection::{Seen, objects, right_answers, shapes};
 use clip_aware::engine::scenes::{Kind, Question, measure, questions};
-use clip_aware::models::Encoder;
+use clip_aware::engine::{Engine, Watch};
+use clip_aware::models::starter::starter_detector;
 use clip_aware::models::weights::{Source, locate};
-use clip_aware::pixels::scene::{CaptionStyle, Random};
+use clip_aware::models::{Counting, Detector, Encoder};
+use clip_aware::pixels::scene::{CaptionStyle, Random, Shape};
 use image::RgbImage;
+use image::imageops::flip_horizontal;
 use serde_json::Value;
 use tokenizers::Tokenizer;
+
+use crate::world::World;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/starter/clip")
@@ -83,4 +90,112 @@ fn the_starter_clip_sees_what_its_card_says() {
             assert!(accuracy.value() < 0.7, "seed {seed}, {what}: {accuracy:?}");
         }
     }
+}
+
+// ---- the detector --------------------------------------------------------------------------------------------------
+
+/// Answers with the starter detector's shapes, in this precision.
+fn with_detector<T>(precision: PrecisionChoice, run: impl FnOnce(&(dyn Fn(&RgbImage) -> Vec<Seen> + Sync)) -> T) -> T {
+    let dir = tempfile::tempdir().unwrap();
+    let config_file = dir.path().join("config.toml");
+    std::fs::write(&config_file, "").unwrap();
+    let requested = Requested {
+        roots: vec![dir.path().to_path_buf()],
+        data_dir: Some(dir.path().join("data")),
+        config_file: Some(config_file),
+        ..Requested::default()
+    };
+    let engine = Engine::new(Config::resolve(requested).unwrap());
+    let detector = Detector::load(&starter_detector(), &Backend::new(DeviceChoice::Cpu, precision).unwrap()).unwrap();
+    let cancel = AtomicBool::new(false);
+    let watch = Watch { progress: &|_| (), cancel: &cancel };
+    let detect = shapes(&engine, &detector, &watch);
+    run(&|picture| detect(picture).unwrap())
+}
+
+#[test]
+fn the_starter_models_are_small_and_the_detector_s_labels_are_the_shapes() {
+    fn size(folder: &Path) -> u64 {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        entries.map(|e| if e.path().is_dir() { size(&e.path()) } else { e.metadata().unwrap().len() }).sum()
+    }
+    let starter = folder().parent().unwrap().to_path_buf();
+    let (all, detector) = (size(&starter), size(&starter.join("detector")));
+    assert!(all < 6_000_000 && detector < 3_000_000, "{all} and {detector} bytes");
+    let detector = Detector::load(&starter_detector(), &Backend::cpu()).unwrap();
+    assert_eq!(detector.labels(), Shape::ALL.map(|shape| shape.name().to_owned()));
+    assert!(matches!(detector.counting(), Counting::Threshold(threshold) if (0.1..0.9).contains(&threshold)));
+}
+
+/// The goals of the model card, on seeds that neither training nor validation nor its report used.
+#[test]
+fn the_starter_detector_counts_and_relates_what_it_has_not_seen() {
+    with_detector(PrecisionChoice::F32, |detect| {
+        let detect = |picture: &RgbImage| Ok(detect(picture));
+        let scenes = questions(Kind::Objects, 31, 207);
+        assert!((1..=9).all(|n| scenes.iter().filter(|q| q.scene.objects.len() == n).count() == 23));
+        let (exact, pairs) = objects(&scenes, &detect).unwrap();
+        assert!(exact.value() >= 0.95, "{exact:?}");
+        assert!(pairs.of > 300 && pairs.value() >= 0.95, "{pairs:?}");
+        for kind in [Kind::Counting, Kind::LeftRight, Kind::Relation, Kind::Negation] {
+            let accuracy = right_answers(kind, &questions(kind, 31, 60), &detect).unwrap();
+            assert!(accuracy.value() >= 0.95, "{kind:?}: {accuracy:?}");
+        }
+    });
+}
+
+#[test]
+fn the_starter_detector_s_boxes_are_tight_at_any_size_and_mirror_with_the_picture() {
+    with_detector(PrecisionChoice::F32, |detect| {
+        let (mut overlaps, mut mirrored, scenes) = (Vec::new(), 0, questions(Kind::Objects, 32, 36));
+        for (at, question) in scenes.iter().enumerate() {
+            let side = [96, 256, 700][at % 3];
+            let picture = question.scene.render(side);
+            let seen = detect(&picture);
+            for object in &question.scene.objects {
+                let [x0, y0, x1, y1] = object.bounds(side);
+                let truth = clip_aware::geometry::XyxyPx { x0, y0, x1, y1 };
+                let own = seen.iter().filter(|one| one.shape == object.thing.shape);
+                overlaps.push(own.map(|one| one.bounds.iou(&truth)).fold(0.0, f32::max));
+            }
+            // The network itself is not symmetric: a box moves by a pixel or two.
+            let other = detect(&flip_horizontal(&picture));
+            let near = |one: &Seen| {
+                let (left, right) = (side as f32 - one.bounds.x1, side as f32 - one.bounds.x0);
+                let close = |a: f32, b: f32| (a - b).abs() < 0.03 * side as f32;
+                other.iter().any(|o| o.shape == one.shape && close(o.bounds.x0, left) && close(o.bounds.x1, right))
+            };
+            mirrored += usize::from(other.len() == seen.len() && seen.iter().all(near));
+        }
+        let mean = overlaps.iter().sum::<f32>() / overlaps.len() as f32;
+        assert!(mean >= 0.85, "mean overlap {mean}");
+        assert!(mirrored * 10 >= scenes.len() * 9, "{mirrored} of {}", scenes.len());
+    });
+}
+
+#[test]
+fn the_starter_detector_keeps_its_counts_in_lower_precisions() {
+    let scenes = questions(Kind::Objects, 33, 54);
+    for precision in [PrecisionChoice::Bf16, PrecisionChoice::Int8] {
+        with_detector(precision, |detect| {
+            let (exact, _) = objects(&scenes, &|picture: &RgbImage| Ok(detect(picture))).unwrap();
+            assert!(exact.value() >= 0.9, "{precision:?}: {exact:?}");
+        });
+    }
+}
+
+#[test]
+fn the_starter_detector_is_asked_for_by_name_and_never_chosen() {
+    let world = World::new();
+    let truth = world.scenes("scenes", 3, 2);
+    let found = world.run(&["--detector", "starter", "detect", "--json", "scenes/000000.png"]).expect(0).object();
+    assert_eq!(found["detector"], "starter");
+    let shape = truth[0]["objects"][0]["shape"].as_str().unwrap();
+    assert_eq!(found["counts"][shape], 1, "{found}");
+    let plural = world.run(&["--detector", "starter", "detect", "scenes", "--target", &format!("{shape}s")]);
+    assert!(plural.code < 2 || shape == "cross", "{}", plural.stderr);
+    let unnamed = world.run(&["detect", "scenes/000000.png"]).expect(2);
+    assert!(unnamed.stderr.contains("no object detector") && unnamed.stderr.contains("--detector starter"));
+    let refused = world.run(&["--detector", "starter", "detect", "scenes", "--target", "dog"]).expect(2);
+    assert!(refused.stderr.contains("it finds circle, square"), "{}", refused.stderr);
 }

@@ -27,6 +27,8 @@ pub(in crate::models) struct Settings {
     pub(in crate::models) side: Option<u32>,
     /// All of it, for what an architecture alone knows.
     pub(in crate::models) json: Option<Value>,
+    /// `score_threshold`: the score from which a box counts, chosen by whoever trained the weights.
+    pub(in crate::models) score_threshold: Option<f32>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +36,7 @@ struct Config {
     model_type: Option<String>,
     id2label: Option<BTreeMap<String, String>>,
     image_size: Option<u32>,
+    score_threshold: Option<f32>,
 }
 
 impl Settings {
@@ -64,8 +67,12 @@ impl Settings {
                 SIDES.end()
             ));
         }
+        if let Some(threshold) = config.score_threshold.filter(|threshold| !(*threshold > 0.0 && *threshold < 1.0)) {
+            return Err(format!("says score_threshold {threshold}, which is not between 0 and 1"));
+        }
         let labels = config.id2label.map(|labels| in_order(&labels)).transpose()?;
-        Ok(Self { model_type: config.model_type, labels, side: config.image_size, json: Some(json) })
+        let (model_type, side, score_threshold) = (config.model_type, config.image_size, config.score_threshold);
+        Ok(Self { model_type, labels, side, json: Some(json), score_threshold })
     }
 }
 
@@ -82,10 +89,13 @@ mod tests {
     #[test]
     fn a_config_names_the_classes_in_the_order_of_their_numbers() {
         let names: BTreeMap<String, String> = (0..12).map(|n| (n.to_string(), format!("thing {n}"))).collect();
-        let text = serde_json::json!({"model_type": "yolox", "id2label": names, "image_size": 416, "other": [1]});
+        let text = serde_json::json!({
+            "model_type": "yolox", "id2label": names, "image_size": 416, "score_threshold": 0.25, "other": [1],
+        });
         let settings = Settings::parse(&text.to_string()).unwrap();
         assert_eq!(settings.labels.unwrap()[10], "thing 10");
         assert_eq!((settings.model_type.as_deref(), settings.side), (Some("yolox"), Some(416)));
+        assert_eq!(settings.score_threshold, Some(0.25));
         let empty = Settings { json: Some(serde_json::json!({})), ..Settings::default() };
         assert_eq!(Settings::parse("{}").unwrap(), empty);
     }
@@ -97,6 +107,8 @@ mod tests {
             (r#"{"id2label": {"0": "a", "2": "b"}}"#, "without 1"),
             (r#"{"image_size": 100}"#, "multiples of 32"),
             (r#"{"image_size": 1000000}"#, "multiples of 32"),
+            (r#"{"score_threshold": 1.0}"#, "not between 0 and 1"),
+            (r#"{"score_threshold": -0.5}"#, "not between 0 and 1"),
         ] {
             let error = Settings::parse(text).unwrap_err();
             assert!(error.contains(reason), "{error}");

@@ -10,7 +10,7 @@ use super::source::{Source, expand_home};
 use super::{Transfer, folder, from_shelf_or_hub};
 use crate::error::{Error, Result};
 use crate::models::registry::{self, DetectorEntry, DetectorWeights};
-use crate::models::{Blob, DetectorFiles};
+use crate::models::{Blob, DetectorFiles, starter};
 
 /// Weights by name, the preferred one first.
 const WEIGHTS: [&str; 3] = ["model.safetensors", "pytorch_model.bin", "weights.pth"];
@@ -29,6 +29,8 @@ pub struct FetchedDetector {
 /// What a name means.
 #[derive(Debug)]
 enum Place {
+    /// The one that is built in.
+    Starter,
     /// A detector of the registry whose weights its authors publish as a file.
     Published { entry: &'static DetectorEntry, file: &'static str, url: &'static str },
     /// A repository on the hub; of one in the registry, a folder of its name may lie in the data folder.
@@ -63,6 +65,7 @@ pub fn fetch_detector(
 ) -> Result<FetchedDetector> {
     let here = |files| Ok(FetchedDetector { files, transferred: 0 });
     match resolve(name)? {
+        Place::Starter => here(starter::starter_detector()),
         Place::File(path) => here(open(&path, path.parent().unwrap_or(Path::new("")), None)?),
         Place::Folder(path) => here(open(&weights_in(&path)?, &path, Some(&path))?),
         Place::Published { entry, file, url } => match published(entry, file, shelf)? {
@@ -117,6 +120,9 @@ fn resolve(name: &str) -> Result<Place> {
     if let Some(path) = name::written_as_path(name) {
         return at_path(path);
     }
+    if name.eq_ignore_ascii_case(starter::ID) {
+        return Ok(Place::Starter);
+    }
     let (plain, revision) = match name.split_once('@') {
         Some((plain, revision)) => (plain, Some(name::checked_revision(revision)?)),
         None => (name, None),
@@ -143,7 +149,12 @@ fn resolve(name: &str) -> Result<Place> {
         _ if path.extension().is_some() => Err(Error::NotFound { path }),
         _ => Err(Error::UnknownDetector {
             name: name.to_owned(),
-            known: registry::detectors().iter().map(|entry| entry.name.to_owned()).collect(),
+            known: registry::detectors()
+                .iter()
+                .map(|entry| entry.name)
+                .chain([starter::ID])
+                .map(str::to_owned)
+                .collect(),
         }),
     }
 }
@@ -227,7 +238,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let shelf = dir.path().join("detectors");
         std::fs::create_dir_all(shelf.join("yolox-tiny")).unwrap();
-        assert!(best_detector(&shelf).is_none());
+        assert!(best_detector(&shelf).is_none(), "the starter is used only when asked for");
+        assert_eq!(detector(" Starter", &shelf).unwrap().id, "starter");
         let error = detector("yolox-nano", &shelf).unwrap_err();
         assert!(error.to_string().contains("not on this machine"), "{error}");
         assert!(error.hint().unwrap().contains("yolox_nano.pth"), "{:?}", error.hint());
@@ -254,7 +266,7 @@ mod tests {
     fn unknown_names_list_the_known_ones() {
         let dir = tempfile::tempdir().unwrap();
         let Err(Error::UnknownDetector { known, .. }) = detector("detr-resnet-18", dir.path()) else { panic!() };
-        assert!(known.contains(&"yolox-nano".to_owned()));
+        assert!(known.contains(&"yolox-nano".to_owned()) && known.contains(&"starter".to_owned()));
         assert!(matches!(detector("./absent", dir.path()), Err(Error::NotFound { .. })));
         assert!(matches!(detector("absent.pth", dir.path()), Err(Error::NotFound { .. })));
     }
