@@ -183,12 +183,11 @@ fn side(wanted: Wanted, candidates: &[Detection], counting: Counting, threshold:
     // Candidates are in the order of their scores.
     let own: Vec<Detection> = candidates.iter().filter(|one| one.class == wanted.class).copied().collect();
     let scores: Vec<f32> = own.iter().map(|one| one.score).collect();
-    let count = match threshold {
-        Some(threshold) => scores.iter().filter(|score| **score >= threshold).count(),
-        None => {
-            let seen = scores.first().is_some_and(|best| *best >= ASKED);
-            counting::judge(counting, &scores).count.max(usize::from(seen))
-        }
+    let count = if let Some(threshold) = threshold {
+        scores.iter().filter(|score| **score >= threshold).count()
+    } else {
+        let seen = scores.first().is_some_and(|best| *best >= ASKED);
+        counting::judge(counting, &scores).count.max(usize::from(seen))
     };
     let (found, rest) = own.split_at(count.min(own.len()));
     let mut found = found.to_vec();
