@@ -6,7 +6,7 @@ use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{DeviceChoice, PrecisionChoice, Requested};
-use crate::engine::scenes::{Kind, SCENES};
+use crate::engine::scenes::Kind;
 use crate::engine::skill::SkillClient;
 
 const EXAMPLES: &str = "\
@@ -406,9 +406,6 @@ pub struct DemoArgs {
     /// Seed of the rendered scenes.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Scenes in each measurement.
-    #[arg(long, value_name = "N", default_value_t = SCENES)]
-    pub scenes: usize,
     /// Where the gallery and the pictures go.
     #[arg(long, value_name = "DIR", default_value = "clip-aware-demo")]
     pub out: PathBuf,

@@ -65,13 +65,11 @@ pub fn run(engine: &Engine, args: &DemoArgs, cancel: &AtomicBool) -> Result<Outc
         render::short(&out.join(failing::FOUND).display().to_string())
     ));
 
-    let clip = scenes::measure(args.seed, args.scenes, &|pictures| encode_pictures(&encoder, pictures), &|texts| {
+    let clip = scenes::measure(args.seed, &|pictures| encode_pictures(&encoder, pictures), &|texts| {
         encoder.encode_texts(texts)
     })?;
     let detector = Detector::load(&starter_detector(), &engine.backend()?)?;
-    let tools = watched(cancel, |watch| {
-        detection::measure(args.seed, args.scenes, &detection::shapes(engine, &detector, watch))
-    })?;
+    let tools = watched(cancel, |watch| detection::measure(args.seed, &detection::shapes(engine, &detector, watch)))?;
     report(engine, args, &clip, &tools, started.elapsed());
     Ok(Outcome::Done)
 }
@@ -106,14 +104,15 @@ pub fn scenes(args: &ScenesArgs) -> Result<Outcome> {
 fn report(engine: &Engine, args: &DemoArgs, clip: &Accuracies, tools: &ToolAccuracies, elapsed: Duration) {
     if engine.config().json {
         render::json(&json!({
-            "seed": args.seed, "scenes": args.scenes, "seconds": elapsed.as_secs_f64(), "accuracies": clip,
+            "seed": args.seed, "scenes": scenes::SCENES, "seconds": elapsed.as_secs_f64(), "accuracies": clip,
             "tools": tools,
         }));
         return;
     }
     render::text(&format!(
         "What the starter CLIP can tell, measured just now on {} unseen scenes each (seed {}):\n",
-        args.scenes, args.seed
+        scenes::SCENES,
+        args.seed
     ));
     let line = |what: &str, clip: Option<&Accuracy>, routed: Option<(&Accuracy, &str)>| {
         let alone = clip

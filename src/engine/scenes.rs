@@ -17,7 +17,7 @@ mod export;
 
 pub use export::export;
 
-/// Scenes of each kind in a measurement whose figures are quoted.
+/// Scenes per measurement.
 pub const SCENES: usize = 200;
 /// Side of the pictures in a measurement, pixels.
 pub const SIDE: u32 = 256;
@@ -243,19 +243,14 @@ pub struct Accuracies {
     pub negation: Accuracy,
 }
 
-/// Measures a model on this many scenes of each kind, [`SCENES`] as a rule; another seed means other scenes.
+/// Measures a model on [`SCENES`] scenes of each kind; another seed means other scenes.
 ///
 /// # Errors
 /// Whatever the closures return; [`Error::Argument`] when they return another number of vectors than they were given
 /// items.
-pub fn measure(
-    seed: u64,
-    count: usize,
-    embed_images: EmbedImages<'_>,
-    embed_texts: EmbedTexts<'_>,
-) -> Result<Accuracies> {
-    let ask = |kind| choice_accuracy(&questions(kind, seed, count), embed_images, embed_texts);
-    let search = |kind| search_accuracy(&questions(kind, seed, count), embed_images, embed_texts);
+pub fn measure(seed: u64, embed_images: EmbedImages<'_>, embed_texts: EmbedTexts<'_>) -> Result<Accuracies> {
+    let ask = |kind| choice_accuracy(&questions(kind, seed, SCENES), embed_images, embed_texts);
+    let search = |kind| search_accuracy(&questions(kind, seed, SCENES), embed_images, embed_texts);
     Ok(Accuracies {
         search: search(Kind::Gallery)?,
         search_mixed: search(Kind::Natural)?,

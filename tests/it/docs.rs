@@ -36,7 +36,6 @@ pub fn check_part(document: &Path, name: &str, expected: &str) {
 /// Digits masked, and runs of lines that list boxes sorted.
 fn without_digits(text: &str) -> String {
     let masked: String = text.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
-    let masked = masked.replace("on ### unseen", "on # unseen");
     let is_box = |line: &str| line.starts_with("     ") && line.ends_with(']');
     let mut lines: Vec<&str> = masked.split('\n').collect();
     lines.chunk_by_mut(|a, b| is_box(a) && is_box(b)).for_each(<[&str]>::sort_unstable);
@@ -83,9 +82,7 @@ fn the_readme_lists_the_tools_of_the_server() {
 #[test]
 fn the_readmes_transcript_is_what_the_demo_prints() {
     let world = World::new();
-    // The figures are those of the default, but to see that the text is the same few scenes do.
-    let scenes = if std::env::var_os("UPDATE_DOCS").is_some() { "200" } else { "8" };
-    let printed = world.run(&["demo", "--out", "clip-aware-demo", "--scenes", scenes]).expect(0).stdout;
+    let printed = world.run(&["demo", "--out", "clip-aware-demo"]).expect(0).stdout;
     let place = world.root.display().to_string();
     let steady: Vec<String> = printed
         .replace(&format!("{place}/clip-aware-demo/"), "")
@@ -100,15 +97,6 @@ fn the_readmes_transcript_is_what_the_demo_prints() {
         .collect();
     check_part(&root().join("README.md"), "transcript", &format!("```text\n{}\n```\n", steady.join("\n").trim_end()));
     assert!(image::open(world.root.join("clip-aware-demo/demo.png")).unwrap().width() > 1000);
-    for name in ["count", "sides", "objects"] {
-        let [found, asked] = [format!("found/{name}.jpg"), format!("asked/{name}.png")]
-            .map(|name| image::open(world.root.join("clip-aware-demo").join(name)).unwrap().into_rgb8());
-        assert_eq!(found.dimensions(), asked.dimensions());
-        // A frame is dark and bright lines that the scene does not have.
-        let changed =
-            found.pixels().zip(asked.pixels()).filter(|(a, b)| a.0.iter().zip(b.0).any(|(a, b)| a.abs_diff(b) > 60));
-        assert!(changed.count() > 500, "no boxes on {name}.jpg");
-    }
 }
 
 #[test]

@@ -15,8 +15,6 @@ use crate::models::Encoder;
 const ASKED: &str = "asked";
 /// Folder of the pictures with boxes.
 pub(super) const FOUND: &str = "found";
-/// Side of the scenes that are asked about, pixels: room for boxes with their labels.
-const SIDE: u32 = 2 * scenes::SIDE;
 
 /// A kind of question, the name of its pictures, and how a person asks it.
 struct Failing {
@@ -25,9 +23,10 @@ struct Failing {
     ask: fn(&Question, &str) -> Option<String>,
 }
 
-const FAILING: [Failing; 2] = [
+const FAILING: [Failing; 3] = [
     Failing { kind: Kind::Counting, name: "count", ask: how_many },
     Failing { kind: Kind::LeftRight, name: "sides", ask: is_beside },
+    Failing { kind: Kind::Negation, name: "absent", ask: is_absent },
 ];
 
 fn how_many(question: &Question, path: &str) -> Option<String> {
@@ -37,6 +36,10 @@ fn how_many(question: &Question, path: &str) -> Option<String> {
 fn is_beside(question: &Question, path: &str) -> Option<String> {
     let ([subject, object], relation) = (detection::pair(&question.scene)?, question.scene.relation()?);
     Some(format!("is the {} to the {} the {} in {path}", subject.name(), relation.words(), object.name()))
+}
+
+fn is_absent(question: &Question, path: &str) -> Option<String> {
+    Some(format!("is there no {} in {path}", detection::asked_shape(question)?.name()))
 }
 
 /// Asks CLIP and the router about the same scenes; `out` is the folder that the server runs in.
@@ -80,7 +83,7 @@ fn draw(question: &Question, name: &str, out: &Path) -> Result<String> {
     let relative = format!("{ASKED}/{name}.png");
     let path = out.join(&relative);
     let failed = |source| Error::Io { action: "write", path: path.clone(), source };
-    question.scene.render(SIDE).save(&path).map_err(std::io::Error::other).map_err(failed)?;
+    question.scene.render(scenes::SIDE).save(&path).map_err(std::io::Error::other).map_err(failed)?;
     Ok(relative)
 }
 

@@ -5,7 +5,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Accuracy, Kind, Question, SIDE, questions};
+use super::{Accuracy, Kind, Question, SCENES, SIDE, questions};
 use crate::engine::detect::Found;
 use crate::engine::{Engine, Watch};
 use crate::error::Result;
@@ -43,13 +43,13 @@ pub struct ToolAccuracies {
     pub pairs: Accuracy,
 }
 
-/// Measures a detector on this many scenes of each kind, those of [`super::measure`] with the same seed.
+/// Measures a detector on [`SCENES`] scenes of each kind, those of [`super::measure`] with the same seed.
 ///
 /// # Errors
 /// Whatever `detect` returns.
-pub fn measure(seed: u64, count: usize, detect: Detect<'_>) -> Result<ToolAccuracies> {
-    let ask = |kind| right_answers(kind, &questions(kind, seed, count), detect);
-    let (every_shape, pairs) = objects(&questions(Kind::Objects, seed, count), detect)?;
+pub fn measure(seed: u64, detect: Detect<'_>) -> Result<ToolAccuracies> {
+    let ask = |kind| right_answers(kind, &questions(kind, seed, SCENES), detect);
+    let (every_shape, pairs) = objects(&questions(Kind::Objects, seed, SCENES), detect)?;
     Ok(ToolAccuracies {
         counting: ask(Kind::Counting)?,
         left_right: ask(Kind::LeftRight)?,
