@@ -129,7 +129,7 @@ fn report(engine: &Engine, args: &DemoArgs, clip: &Accuracies, tools: &ToolAccur
     render::text(
         "\nand what it cannot, which is CLIP's nature and not its size; beside it, on the same scenes, what such requests\nare routed to, with the starter detector:\n",
     );
-    let (count, relate) = ("detect_count", detection::relating_tool());
+    let (count, relate) = ("detect_count", detection::RELATED_BY);
     heads("routed to");
     line("count: one, two, three or four", Some(&clip.counting), Some((&tools.counting, count)));
     line("negate: with or without a shape", Some(&clip.negation), Some((&tools.negation, count)));

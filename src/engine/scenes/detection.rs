@@ -10,7 +10,6 @@ use crate::engine::detect::Found;
 use crate::engine::{Engine, Watch};
 use crate::error::Result;
 use crate::geometry::XyxyPx;
-use crate::knowledge::tools;
 use crate::models::Detector;
 use crate::pixels::scene::{Relation, Scene, Shape};
 
@@ -93,11 +92,8 @@ pub fn relation_of(seen: &[Seen], subject: Shape, object: Shape) -> Option<Relat
     })
 }
 
-/// The tool that answers how one thing stands to another, in this version.
-pub fn relating_tool() -> &'static str {
-    const RELATION: &str = "spatial_relation";
-    if tools::is_present(RELATION) { RELATION } else { "boxes of detect_count" }
-}
+/// What [`relation_of`] works on, for people: a measurement names what it measured.
+pub const RELATED_BY: &str = "boxes of detect_count";
 
 /// The shape that a question is about; for [`Kind::Negation`] it may be absent from the scene.
 pub fn asked_shape(question: &Question) -> Option<Shape> {
