@@ -93,7 +93,12 @@ mod tests {
         unfold(&[&image, &image], 2, 5, 2, &mut sent, |target, source| {
             bytemuck::cast_slice_mut::<_, bf16>(target).convert_from_f32_slice(source);
         });
-        assert!(bytemuck::cast_slice::<_, bf16>(&sent).iter().zip(&rows).all(|(sent, row)| sent.to_f32().to_bits() == row.to_bits()));
+        assert!(
+            bytemuck::cast_slice::<_, bf16>(&sent)
+                .iter()
+                .zip(&rows)
+                .all(|(sent, row)| sent.to_f32().to_bits() == row.to_bits())
+        );
     }
 
     #[test]
