@@ -152,6 +152,8 @@ pub enum Error {
         similar: Vec<String>,
         /// All labels.
         labels: Vec<String>,
+        /// A detector for any words that a single command fetches.
+        open: &'static str,
     },
     /// A file of a model is broken or says what cannot be run.
     #[error("{file} of model {model}: {reason}")]
@@ -357,8 +359,8 @@ impl Error {
                 "run `clip-aware models fetch {easiest}`; or, for a faster one, download {url} into {}, or give the path of weights to `--detector`; `clip-aware models list` shows the others; `--detector starter` needs no download and finds rendered shapes only",
                 folder.display()
             ),
-            Self::UnknownTarget { labels, .. } => format!(
-                "it finds {}; an open-vocabulary detector, for any words, is not part of this version: `clip-aware classify` tells whether a picture shows other things, without counting them",
+            Self::UnknownTarget { labels, open, .. } => format!(
+                "it finds {}; for any words, run `clip-aware models fetch {open}` and use `--detector {open}`; `clip-aware classify` tells whether a picture shows other things, without counting them",
                 labels.join(", ")
             ),
             Self::Offline { model, .. } => format!(

@@ -13,7 +13,9 @@ reference's vectors are written for a_full_size_checkpoint_agrees in tests/it/pa
 Detectors, which need tools/requirements-detr.txt, are exported only, for a_full_size_detr_agrees:
 
     python tools/check_full_size.py --arch detr-resnet-50 --export DIR
-    CLIP_AWARE_FULL_SIZE=DIR cargo test --release --test it a_full_size_detr -- --ignored --nocapture"""
+    CLIP_AWARE_FULL_SIZE=DIR cargo test --release --test it a_full_size_detr -- --ignored --nocapture
+
+and for a_full_size_owl_agrees, which need tools/requirements-owl.txt, with --arch owlv2-base-patch16-ensemble and its like."""
 import argparse
 import json
 import os
@@ -35,6 +37,8 @@ TEXTS = [
     "the quick brown fox jumps over the lazy dog " * 12, "狗和猫", "one",
 ]
 DETECTORS = ["detr-resnet-50", "detr-resnet-101", "detr-resnet-50-dc5", "detr-resnet-50-no-timm"]
+OWLS = ["owlv2-base-patch16-ensemble", "owlv2-large-patch14-ensemble", "owlvit-base-patch32", "owlvit-base-patch16",
+        "owlvit-large-patch14"]
 COSINE, ABSOLUTE = 0.99999, 2e-4
 
 
@@ -112,7 +116,7 @@ def compare(name, found, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", *DETECTORS], default="clip-b32")
+    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", *DETECTORS, *OWLS], default="clip-b32")
     parser.add_argument("--make-checkpoint", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -122,12 +126,15 @@ def main():
     if not arguments.binary and not arguments.export:
         parser.error("one of --binary and --export is needed")
     torch.set_num_threads(arguments.threads)
-    if arguments.arch in DETECTORS:
+    if arguments.arch in DETECTORS + OWLS:
         if not arguments.export:
             parser.error("a detector needs --export")
-        import export_detr
+        if arguments.arch in OWLS:
+            import export_owl as exporter
+        else:
+            import export_detr as exporter
         torch.set_grad_enabled(False)
-        export_detr.full_size(arguments.arch, arguments.export, arguments.seed)
+        exporter.full_size(arguments.arch, arguments.export, arguments.seed)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.export or pathlib.Path(temporary) / "model"

@@ -38,6 +38,7 @@ pub fn run(engine: &Engine, args: &DetectArgs, cancel: &AtomicBool) -> Result<Ou
             render::detected(image);
         }
     }
+    response.notes.iter().for_each(|note| render::note(note));
     let all_read = response.images.iter().all(|image| image.error.is_none());
     let found = response.images.iter().any(|image| !image.detections.is_empty());
     Ok(if all_read && found { Outcome::Done } else { Outcome::Nothing })

@@ -264,12 +264,12 @@ pub fn installed(done: &Installed) {
 /// One detector of the registry.
 pub fn detector(entry: &DetectorEntry, here: bool) {
     text(&format!(
-        "{}{:<28} {:>5.1} M  detector, {} px  COCO AP {:.1}  {}",
+        "{}{:<28} {:>5.1} M  detector, {} px  AP {}  {}",
         if here { "* " } else { "  " },
         entry.name,
         entry.parameters_million,
         entry.input_side,
-        entry.average_precision,
+        entry.precision(),
         entry.licence
     ));
     text(&format!("    {}; finds {}; {}", entry.good_for, entry.vocabulary, entry.address()));

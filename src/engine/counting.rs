@@ -65,6 +65,7 @@ pub fn judge(counting: Counting, scores: &[f32]) -> Estimate {
     match counting {
         Counting::Calibrated => estimate(scores),
         Counting::Threshold(threshold) => estimate_from(scores, threshold),
+        Counting::Uncalibrated(threshold) => listed_from(scores, threshold),
     }
 }
 
@@ -72,7 +73,7 @@ pub fn judge(counting: Counting, scores: &[f32]) -> Estimate {
 pub fn lone(counting: Counting) -> f32 {
     match counting {
         Counting::Calibrated => lone_score(),
-        Counting::Threshold(threshold) => threshold,
+        Counting::Threshold(threshold) | Counting::Uncalibrated(threshold) => threshold,
     }
 }
 
@@ -101,6 +102,14 @@ pub fn estimate_from(scores: &[f32], threshold: f32) -> Estimate {
     Estimate { present, expected: expected.max(if count > 0 { 1.0 } else { 0.0 }), count }
 }
 
+/// Judges one class of a detector whose scores are no probabilities: what is listed is all that is said. Thousands of weak
+/// boxes would add up to any number.
+pub fn listed_from(scores: &[f32], threshold: f32) -> Estimate {
+    let count = scores.iter().filter(|score| **score >= threshold).count();
+    let present = scores.iter().copied().fold(0.0, f32::max);
+    Estimate { present, expected: count as f32, count }
+}
+
 /// As [`lone`], by the constants above.
 pub fn lone_score() -> f32 {
     score_of((PRESENT / (1.0 - PRESENT)).ln() - PRESENCE_SHIFT)
@@ -127,6 +136,13 @@ mod tests {
         // What a calibrated class would count: many weak hints are none here.
         assert!(super::estimate(&[0.3; 6]).count > 0 && estimate_from(&[0.3; 6], 0.7).count == 0);
         assert_eq!(estimate_from(&[], 0.7), Estimate { present: 0.0, expected: 0.0, count: 0 });
+    }
+
+    #[test]
+    fn scores_that_are_no_probabilities_are_not_added_up() {
+        let weak = [0.05; 3000];
+        assert_eq!(listed_from(&weak, 0.1), Estimate { present: 0.05, expected: 0.0, count: 0 });
+        assert_eq!(judge(Counting::Uncalibrated(0.1), &[0.3, 0.1, 0.09]).count, 2);
     }
 
     #[test]

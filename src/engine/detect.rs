@@ -8,13 +8,14 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::counting::{self, Estimate};
+use super::detectors::asked;
 use super::looks::{self, Look};
 use super::{Engine, Progress, Watch, url_image};
 use crate::error::{Error, Result};
 use crate::geometry::XyxyPx;
 use crate::index::{Catalogue, StoredBox, StoredDetections};
 use crate::knowledge::objects;
-use crate::models::{Counting, Detection, Detector};
+use crate::models::{Counting, Detection, Detector, registry};
 use crate::pixels::{self, Picture};
 
 /// Boxes of one class that overlap more crowd each other.
@@ -100,7 +101,7 @@ impl Engine {
         if request.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
             return refuse("threshold", "must be from 0 to 1".into());
         }
-        let detector = self.detector(watch)?;
+        let detector = self.detector_for(&request.targets, watch)?;
         if request.tiles && request.threshold.is_some() && detector.counting() == Counting::Calibrated {
             let id = detector.id();
             let reason =
@@ -170,7 +171,13 @@ fn wanted(detector: &Detector, targets: &[String]) -> Result<Vec<(String, usize)
     targets
         .iter()
         .map(|target| {
-            let class = objects::label_of(target, detector.labels()).ok_or_else(|| unknown(detector, target))?;
+            let class = if detector.is_open_vocabulary() {
+                let thing = asked(target);
+                detector.labels().iter().position(|label| *label == thing)
+            } else {
+                objects::label_of(target, detector.labels())
+            };
+            let class = class.ok_or_else(|| unknown(detector, target))?;
             Ok((target.clone(), class))
         })
         .collect()
@@ -183,6 +190,7 @@ pub(super) fn unknown(detector: &Detector, target: &str) -> Error {
         detector: detector.id().to_owned(),
         similar: objects::similar(target, detector.labels()),
         labels: detector.labels().to_vec(),
+        open: registry::easiest_detector(true).name,
     }
 }
 
@@ -293,7 +301,7 @@ impl Run<'_> {
         let threshold = match self.detector.counting() {
             // Cut, not rounded: no listed box may score less.
             Counting::Calibrated => (least.min(counting::lone_score()) * 1e4).floor() / 1e4,
-            Counting::Threshold(threshold) => threshold,
+            Counting::Threshold(threshold) | Counting::Uncalibrated(threshold) => threshold,
         };
         Found {
             width: looked.width,

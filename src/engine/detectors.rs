@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::encoders::report_transfer;
 use super::{Engine, Progress, Watch};
 use crate::error::{Error, Result};
+use crate::knowledge::objects;
 use crate::models::registry::{self, DetectorWeights};
 use crate::models::weights;
 use crate::models::{Detector, DetectorFiles};
 
-/// The loaded detector, with the name that it was asked for; none before the first use.
+/// The loaded detectors, none before the first use: the one that was named or is best, and beside it one for any words.
 #[derive(Debug, Default)]
-pub(super) struct Detectors(Mutex<Option<Arc<Detector>>>);
+pub(super) struct Detectors {
+    usual: Mutex<Option<Arc<Detector>>>,
+    open: Mutex<Option<Arc<Detector>>>,
+}
 
 impl Engine {
     /// Where the weights of known detectors are looked for.
@@ -29,8 +33,8 @@ impl Engine {
         if let Some(name) = &self.config.detector {
             return weights::detector(name, &shelf, &source);
         }
-        weights::best_detector(&shelf, &source).ok_or_else(|| Error::NoDetector {
-            easiest: registry::easiest_detector().name,
+        weights::best_detector(&shelf, &source, false).ok_or_else(|| Error::NoDetector {
+            easiest: registry::easiest_detector(false).name,
             url: registry::detectors()
                 .iter()
                 .find_map(|entry| match entry.weights {
@@ -82,14 +86,65 @@ impl Engine {
     /// # Errors
     /// As [`Engine::detector_files`]; its checkpoint is refused.
     pub fn detector(&self, watch: &Watch<'_>) -> Result<Arc<Detector>> {
-        let mut kept = self.detectors.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.loaded(&self.detectors.usual, watch, || match &self.config.detector {
+            Some(name) => self.fetch_detector(name, watch),
+            None => self.detector_files(),
+        })
+    }
+
+    /// The detector that answers for these targets: the usual one; where that is of no use because it does not know one of them,
+    /// or is not there, and the caller named none, an open-vocabulary one that is on this machine. Such a one comes with
+    /// the targets as its labels, each once.
+    ///
+    /// # Errors
+    /// As [`Engine::detector`]; a target that an open-vocabulary detector cannot be asked for.
+    pub fn detector_for(&self, targets: &[String], watch: &Watch<'_>) -> Result<Arc<Detector>> {
+        let usual = self.detector(watch);
+        let enough = match &usual {
+            Ok(one) => one.is_open_vocabulary() || targets.iter().all(|t| objects::label_of(t, one.labels()).is_some()),
+            Err(Error::NoDetector { .. }) => targets.is_empty(),
+            Err(_) => true,
+        };
+        let detector = if enough || self.config.detector.is_some() {
+            usual?
+        } else {
+            match weights::best_detector(&self.detector_shelf(), &self.weight_source(false), true) {
+                Some(files) => self.loaded(&self.detectors.open, watch, || Ok(files))?,
+                None => usual?,
+            }
+        };
+        if !detector.is_open_vocabulary() {
+            return Ok(detector);
+        }
+        let mut things: Vec<String> = Vec::new();
+        for target in targets {
+            let thing = asked(target);
+            if thing.is_empty() {
+                return Err(Error::Argument { name: "targets", reason: "has an empty one: name a thing".into() });
+            }
+            if !things.contains(&thing) {
+                things.push(thing);
+            }
+        }
+        if things.is_empty() {
+            let reason = format!("are needed: {} finds what it is told, and has no list of its own", detector.id());
+            return Err(Error::Argument { name: "targets", reason });
+        }
+        Ok(Arc::new(detector.asked(&things)?))
+    }
+
+    /// What a place holds; else what is loaded from the files. One caller loads while others wait.
+    fn loaded(
+        &self,
+        place: &Mutex<Option<Arc<Detector>>>,
+        watch: &Watch<'_>,
+        files: impl FnOnce() -> Result<DetectorFiles>,
+    ) -> Result<Arc<Detector>> {
+        let mut kept = place.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(detector) = kept.as_ref() {
             return Ok(Arc::clone(detector));
         }
-        let files = match &self.config.detector {
-            Some(name) => self.fetch_detector(name, watch)?,
-            None => self.detector_files()?,
-        };
+        let files = files()?;
         watch.check()?;
         let report = |done| {
             (watch.progress)(Progress { phase: "load", done, total: Some(1), message: files.id.clone() });
@@ -100,4 +155,15 @@ impl Engine {
         *kept = Some(Arc::clone(&detector));
         Ok(detector)
     }
+}
+
+/// What an open-vocabulary detector is asked for: the words with single spaces, without an article.
+pub(super) fn asked(target: &str) -> String {
+    let words = target.split_whitespace().collect::<Vec<_>>();
+    let words = match words.as_slice() {
+        [first, rest @ ..] if !rest.is_empty() && ["a", "an", "the"].contains(&first.to_lowercase().as_str()) => rest,
+        words => words,
+    };
+    // A sentence of the caller's keeps its article.
+    if words.starts_with(&["photo", "of"]) { target.trim().to_owned() } else { words.join(" ") }
 }

@@ -57,8 +57,10 @@ impl Look {
     /// The way for a request: a caller's threshold asks for the reference's boxes, but for tiles.
     pub fn of(counting: Counting, threshold: Option<f32>, tiles: bool) -> Self {
         match (counting, tiles, threshold) {
-            (Counting::Threshold(_), true, _) => Self::OnceAndTiles,
-            (Counting::Threshold(_), false, _) | (Counting::Calibrated, _, Some(_)) => Self::Once,
+            (Counting::Threshold(_) | Counting::Uncalibrated(_), true, _) => Self::OnceAndTiles,
+            (Counting::Threshold(_) | Counting::Uncalibrated(_), false, _) | (Counting::Calibrated, _, Some(_)) => {
+                Self::Once
+            }
             (Counting::Calibrated, true, None) => Self::Tiles,
             (Counting::Calibrated, false, None) => Self::Closely,
         }

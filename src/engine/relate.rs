@@ -133,7 +133,8 @@ impl Engine {
         if request.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
             return Err(Error::Argument { name: "threshold", reason: "must be from 0 to 1".into() });
         }
-        let detector = self.detector(watch)?;
+        let things = [&request.subject, &request.object].map(|words| wanted::thing_of(words));
+        let detector = self.detector_for(&things, watch)?;
         let subject = Wanted::read("subject", &request.subject, &detector)?;
         let object = Wanted::read("object", &request.object, &detector)?;
         let looked = self.candidates(image, &detector, Look::Mirrored, watch)?;

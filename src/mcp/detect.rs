@@ -34,6 +34,9 @@ pub(super) fn detections(engine: &Engine, args: &DetectArgs, response: &DetectRe
     if let Some(image) = response.images.first() {
         let _ = writeln!(text, "detector {}", shown(&image.detector));
     }
+    for note in &response.notes {
+        let _ = writeln!(text, "note: {}", shown(note));
+    }
     let pictures = if args.annotate == Some(true) { pictures(engine, &response.images) } else { Vec::new() };
     if !pictures.is_empty() {
         let _ = writeln!(text, "the first {} images follow with their boxes", pictures.len());
@@ -140,7 +143,7 @@ mod tests {
         let engine = Engine::new(crate::mcp::tests::config(root.path()));
         let total = [("dog".to_owned(), 2)].into();
         let targets = [("puppies".to_owned(), "dog".to_owned())].into();
-        let response = DetectResponse { images, total, targets };
+        let response = DetectResponse { images, total, targets, notes: Vec::new() };
         let answer = detections(&engine, &DetectArgs::default(), &response).into_result(true);
         answer.content.first().and_then(|block| block.as_text()).unwrap().text.clone()
     }

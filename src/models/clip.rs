@@ -13,43 +13,65 @@ use crate::error::{Error, Result};
 /// Both towers and their projections.
 #[derive(Debug)]
 pub(super) struct ClipModel {
-    text_model: Lazy<TextTransformer>,
+    text: TextTower,
     vision_model: Lazy<VisionTransformer>,
     visual_projection: Linear,
-    text_projection: Linear,
     /// As in the checkpoint; the scale of the scores is its exponential.
     pub logit_scale: f32,
-    pooling: Pooling,
 }
 
 impl ClipModel {
     pub fn new(reader: &Reader<'_>, config: &ClipConfig) -> Result<Self> {
         let dim = config.projection_dim;
         Ok(Self {
-            text_model: Lazy::new(&reader.at("text_model"), &config.text, |reader, config| {
-                TextTransformer::new(reader, config, Mask::Causal)
+            text: TextTower::new(reader, &config.text, dim, config.pooling)?,
+            vision_model: Lazy::new(&reader.at("vision_model"), &config.vision, |reader, config| {
+                VisionTransformer::new(reader, config, "pre_layrnorm")
             })?,
-            vision_model: Lazy::new(&reader.at("vision_model"), &config.vision, VisionTransformer::new)?,
             visual_projection: reader.linear_no_bias("visual_projection", dim, config.vision.tower.hidden_size)?,
-            text_projection: reader.linear_no_bias("text_projection", dim, config.text.tower.hidden_size)?,
             logit_scale: reader.scalar("logit_scale")?,
-            pooling: config.pooling,
         })
     }
 
     /// Shapes: each `[3, size, size]` flattened -> `[batch, dim]`, not normalised.
     pub fn image_features(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
-        let pooled = self.vision_model.get()?.forward(images, backend, stages)?; // [batch, hidden]
+        let pooled = self.vision_model.get()?.pooled(images, backend, stages)?; // [batch, hidden]
         let projected = self.visual_projection.forward(&pooled)?; // [batch, dim]
         stages.note(|| "projected".to_owned(), &projected);
         Ok(projected)
+    }
+
+    /// Shape: -> `[batch, dim]`, not normalised.
+    pub fn text_features(&self, texts: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
+        self.text.features(texts, stages)
+    }
+}
+
+/// The text side: transformer, pooling, projection.
+#[derive(Debug)]
+pub(super) struct TextTower {
+    text_model: Lazy<TextTransformer>,
+    text_projection: Linear,
+    pooling: Pooling,
+}
+
+impl TextTower {
+    /// `dim`: length of the vectors.
+    pub fn new(reader: &Reader<'_>, config: &TextConfig, dim: usize, pooling: Pooling) -> Result<Self> {
+        Ok(Self {
+            text_model: Lazy::new(&reader.at("text_model"), config, |reader, config| {
+                TextTransformer::new(reader, config, Mask::Causal)
+            })?,
+            text_projection: reader.linear_no_bias("text_projection", dim, config.tower.hidden_size)?,
+            pooling,
+        })
     }
 
     /// Texts of any lengths: what comes after a text's end cannot be seen from the position that is pooled, so they are
     /// padded to the longest of the batch only, with any id.
     ///
     /// Shape: -> `[batch, dim]`, not normalised.
-    pub fn text_features(&self, texts: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
+    pub fn features(&self, texts: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
         let len = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
         let mut ids = Vec::with_capacity(texts.len() * len);
         for text in texts {
@@ -116,8 +138,9 @@ impl TextTransformer {
     }
 }
 
+/// Patches, the layers, and a normalisation at either end.
 #[derive(Debug)]
-struct VisionTransformer {
+pub(super) struct VisionTransformer {
     /// The convolution `patch_embedding` as a matrix product.
     patch_embedding: Linear,
     /// `[1, 1, hidden]`
@@ -130,7 +153,8 @@ struct VisionTransformer {
 }
 
 impl VisionTransformer {
-    fn new(reader: &Reader<'_>, config: &VisionConfig) -> Result<Self> {
+    /// `pre_norm`: what the checkpoint calls the normalisation before the layers.
+    pub fn new(reader: &Reader<'_>, config: &VisionConfig, pre_norm: &str) -> Result<Self> {
         let (size, eps) = (config.tower.hidden_size, config.tower.layer_norm_eps);
         let embeddings = reader.at("embeddings");
         let class_embedding = embeddings.values("class_embedding", &[size])?;
@@ -139,15 +163,38 @@ impl VisionTransformer {
             patch_embedding: patch_embedding(&embeddings, config, false)?,
             class_embedding: crate::compute::tensor(class_embedding, &class_shape, reader.backend())?,
             position_embedding: embeddings.embedding("position_embedding", config.num_patches() + 1, size)?,
-            pre_layrnorm: reader.layer_norm("pre_layrnorm", size, eps)?,
+            pre_layrnorm: reader.layer_norm(pre_norm, size, eps)?,
             encoder: Encoder::new(&reader.at("encoder"), &config.tower, Mask::Full)?,
             post_layernorm: reader.layer_norm("post_layernorm", size, eps)?,
             config: config.clone(),
         })
     }
 
-    /// Shapes: each `[3, size, size]` flattened -> `[batch, hidden]`.
-    fn forward(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
+    /// The class token alone. Shapes: each `[3, size, size]` flattened -> `[batch, hidden]`.
+    fn pooled(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
+        let class = self.layers(images, Some(&vec![0; images.len()]), backend, stages)?; // [batch, 1, hidden]
+        let class = class.squeeze(1).map_err(Error::tensor("image pooling"))?; // [batch, hidden]
+        let pooled = self.post_layernorm.forward(&class)?; // [batch, hidden]
+        stages.note(|| "pooled".to_owned(), &pooled);
+        Ok(pooled)
+    }
+
+    /// The class token and every patch, normalised. Shapes: each `[3, size, size]` flattened ->
+    /// `[batch, 1 + patches, hidden]`.
+    pub fn tokens(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
+        let tokens = self.post_layernorm.forward(&self.layers(images, None, backend, stages)?)?;
+        stages.note(|| "post_layernorm".to_owned(), &tokens);
+        Ok(tokens)
+    }
+
+    /// Shape: -> `[batch, 1 + patches, hidden]`, or with `wanted` `[batch, 1, hidden]`.
+    fn layers(
+        &self,
+        images: &[&[f32]],
+        wanted: Option<&[usize]>,
+        backend: &Backend,
+        stages: &mut Stages,
+    ) -> Result<Tensor> {
         let patches = self.patch_embedding.forward(&patches(images, &self.config, backend)?)?; // [batch, patches, hidden]
         let positions = self.position_embedding.first(self.position_embedding.rows())?; // [patches + 1, hidden]
         let embed = || {
@@ -160,12 +207,7 @@ impl VisionTransformer {
         stages.note(|| "embeddings".to_owned(), &x);
         let x = self.pre_layrnorm.forward(&x)?;
         stages.note(|| "pre_layrnorm".to_owned(), &x);
-        // Only the class token is pooled.
-        let class = self.encoder.forward(x, Some(&vec![0; images.len()]), stages)?; // [batch, 1, hidden]
-        let class = class.squeeze(1).map_err(Error::tensor("image pooling"))?; // [batch, hidden]
-        let pooled = self.post_layernorm.forward(&class)?; // [batch, hidden]
-        stages.note(|| "pooled".to_owned(), &pooled);
-        Ok(pooled)
+        self.encoder.forward(x, wanted, stages)
     }
 }
 

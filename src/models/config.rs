@@ -338,5 +338,8 @@ impl Section<'_> {
     }
 }
 
+mod owl;
 #[cfg(test)]
 mod tests;
+
+pub(super) use owl::OwlConfig;

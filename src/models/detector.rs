@@ -1,10 +1,13 @@
 //! A loaded object detector of any supported architecture. Another architecture is one file or folder beside `yolox`, which
 //! implements [`Network`], and one row of [`ARCHITECTURES`].
 
+use std::sync::Arc;
+
 use image::RgbImage;
 
 use super::checkpoint::Checkpoint;
 use super::detr::Detr;
+use super::owl::Owl;
 use super::yolox::Yolox;
 use super::{Blob, coco};
 use crate::compute::Backend;
@@ -16,7 +19,7 @@ mod settings;
 
 use network::Architecture;
 pub use network::{Counting, Geometry, Stage};
-pub(super) use network::{Network, Parts};
+pub(super) use network::{Network, OpenVocabulary, Parts};
 pub(super) use settings::Settings;
 
 /// The files of a detector. Unlike an image-text encoder it may need its weights only, where what `config.json` would say
@@ -31,6 +34,8 @@ pub struct DetectorFiles {
     pub config: Option<Blob>,
     /// `preprocessor_config.json`, where there is one.
     pub preprocessor: Option<Blob>,
+    /// `tokenizer.json`, or `vocab.json` with a `merges.txt` beside it, where there is one: of a detector that reads words.
+    pub tokenizer: Option<Blob>,
     /// Safetensors or a pickled state dict.
     pub weights: Vec<Blob>,
 }
@@ -46,9 +51,11 @@ pub struct Detection {
     pub bounds: XyxyPx,
 }
 
-const ARCHITECTURES: [Architecture; 2] = [
+const ARCHITECTURES: [Architecture; 4] = [
     Architecture { name: "yolox", recognises: Yolox::recognises, load: Yolox::load_network },
     Architecture { name: "detr", recognises: Detr::recognises, load: Detr::load },
+    Architecture { name: "owlv2", recognises: Owl::recognises_v2, load: Owl::load },
+    Architecture { name: "owlvit", recognises: Owl::recognises_vit, load: Owl::load },
 ];
 
 /// A label of an output that means nothing: COCO numbers its 80 classes with gaps.
@@ -65,7 +72,7 @@ pub struct Detector {
     score_threshold: Option<f32>,
     /// For each class of the network, its place in the labels.
     places: Vec<Option<usize>>,
-    network: Box<dyn Network>,
+    network: Arc<dyn Network>,
 }
 
 impl Detector {
@@ -76,7 +83,7 @@ impl Detector {
     /// [`Error::Tensors`] lists what is missing or has another shape.
     pub fn load(files: &DetectorFiles, backend: &Backend) -> Result<Self> {
         let settings = Settings::read(files)?;
-        let checkpoint = std::sync::Arc::new(Checkpoint::open_weights(&files.id, &files.weights)?);
+        let checkpoint = Arc::new(Checkpoint::open_weights(&files.id, &files.weights)?);
         let refused = |reason: String| Error::ModelFile {
             model: files.id.clone(),
             file: files.weights.first().map_or_else(String::new, Blob::name),
@@ -98,14 +105,48 @@ impl Detector {
                 .ok_or_else(|| refused(format!("has the tensors of no detector that is read here ({})", known())))?,
         };
         let network = (found.load)(&Parts { files, checkpoint: &checkpoint, settings: &settings, backend })?;
-        let names = names(settings.labels, network.classes()).map_err(refused)?;
+        let named = if network.open_vocabulary().is_some() {
+            Ok(Vec::new())
+        } else {
+            names(settings.labels, network.classes())
+        };
+        let names = named.map_err(refused)?;
         let (mut labels, mut places) = (Vec::new(), Vec::with_capacity(names.len()));
         for name in names {
             places.push((name != NO_LABEL).then_some(labels.len()));
             labels.extend(Some(name).filter(|name| name != NO_LABEL));
         }
         let (id, revision, score_threshold) = (files.id.clone(), files.revision.clone(), settings.score_threshold);
-        Ok(Self { id, revision, backend: backend.clone(), labels, score_threshold, places, network })
+        Ok(Self { id, revision, backend: backend.clone(), labels, score_threshold, places, network: network.into() })
+    }
+
+    /// Whether it finds what it is told in words: [`Detector::asked`]. Its own list of labels is empty.
+    pub fn is_open_vocabulary(&self) -> bool {
+        self.network.open_vocabulary().is_some()
+    }
+
+    /// The same detector with these things as its labels; weights, and what it knows of pictures, are shared.
+    ///
+    /// # Errors
+    /// Its classes are fixed; a thing is too long for its text tower; a tensor operation failed.
+    pub fn asked(&self, things: &[String]) -> Result<Self> {
+        let refused = || Error::Argument { name: "targets", reason: format!("are fixed for {}", self.id) };
+        let network = self.network.open_vocabulary().ok_or_else(refused)?.asked(things)?;
+        let mut hash = blake3::Hasher::new();
+        for thing in things {
+            hash.update(&(thing.len() as u64).to_le_bytes());
+            hash.update(thing.as_bytes());
+        }
+        let asked: String = hash.finalize().to_hex().chars().take(16).collect();
+        Ok(Self {
+            id: self.id.clone(),
+            revision: format!("{} asked-1 {asked}", self.revision),
+            backend: self.backend.clone(),
+            labels: things.to_vec(),
+            score_threshold: self.score_threshold,
+            places: (0..things.len()).map(Some).collect(),
+            network,
+        })
     }
 
     /// Whether a `config.json` with this `model_type` is a detector's.
@@ -118,7 +159,7 @@ impl Detector {
         &self.id
     }
 
-    /// As in [`DetectorFiles::revision`].
+    /// As in [`DetectorFiles::revision`]; with what was asked for, where that is part of what it answers.
     pub fn revision(&self) -> &str {
         &self.revision
     }

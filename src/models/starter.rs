@@ -40,6 +40,7 @@ pub fn starter_detector() -> DetectorFiles {
         revision: revision(&[CONFIG, WEIGHTS]),
         config: Some(blob("config.json", CONFIG)),
         preprocessor: None,
+        tokenizer: None,
         weights: vec![blob("model.safetensors", WEIGHTS)],
     }
 }

@@ -6,11 +6,13 @@
 
 mod config;
 mod proportional;
+mod squared;
 
 use image::RgbImage;
 
 use self::config::{MeanAndStd, Settings};
 pub use self::proportional::{DetectorInput, Proportional};
+pub use self::squared::Squared;
 use super::decode::{Enough, Whole};
 use super::resize::{Resample, Window, resize_part};
 use crate::error::{Error, Result};

@@ -10,7 +10,7 @@ use crate::engine::detect::{ClassCount, Found, Request};
 use crate::engine::{Engine, Watch};
 use crate::error::{Error, Result};
 use crate::geometry::XyxyPx;
-use crate::models::Detector;
+use crate::models::{Counting, Detector};
 use crate::pixels::{self, Mark};
 
 /// Arguments of `detect_count`.
@@ -107,6 +107,9 @@ pub struct DetectResponse {
     pub total: BTreeMap<String, usize>,
     /// For each target as given, the label that was counted.
     pub targets: BTreeMap<String, String>,
+    /// What to keep in mind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -156,7 +159,17 @@ pub fn detect(engine: &Engine, args: &DetectArgs, watch: &Watch<'_>) -> Result<D
         })
         .collect();
     let targets = detected.targets.into_iter().collect();
-    Ok(DetectResponse { images, total, targets })
+    let notes = match detector.counting() {
+        Counting::Uncalibrated(usual) => {
+            let from = args.threshold.unwrap_or(usual);
+            vec![format!(
+                "scores of {} are not calibrated: counted are boxes from {from} on; doubts show the counts at higher scores",
+                detector.id()
+            )]
+        }
+        Counting::Calibrated | Counting::Threshold(_) => Vec::new(),
+    };
+    Ok(DetectResponse { images, total, targets, notes })
 }
 
 fn result(path: String, found: &Found, detector: &Detector) -> DetectResult {

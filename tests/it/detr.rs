@@ -227,6 +227,7 @@ fn a_full_size_detr_agrees() {
         revision: String::new(),
         config: file("config.json"),
         preprocessor: file("preprocessor_config.json"),
+        tokenizer: None,
         weights: file("model.safetensors").into_iter().collect(),
     };
     let expected =

@@ -13,6 +13,7 @@ mod loopback_hub;
 mod mcp_client;
 mod mcp_stdio;
 mod model_card;
+mod owl;
 mod parity;
 mod ranking;
 mod references;

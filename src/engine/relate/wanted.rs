@@ -1,6 +1,7 @@
 //! Which thing a caller's words mean: its class, which of several ("the left person"), and what a detector cannot check.
 
 use crate::engine::detect::unknown;
+use crate::engine::detectors::asked;
 use crate::error::{Error, Result};
 use crate::knowledge::{objects, phrase};
 use crate::models::{Detection, Detector};
@@ -85,6 +86,15 @@ impl Wanted {
         if words.chars().count() > MOST_CHARACTERS {
             return refuse("is too long: name one thing, such as `cup`");
         }
+        if detector.is_open_vocabulary() {
+            // It looks for all of the words, but for which of several is meant.
+            let (thing, pick) = picked(words);
+            let thing = asked(&thing);
+            let class = detector.labels().iter().position(|label| *label == thing);
+            return class
+                .map(|class| Self { class, pick, unchecked: Vec::new() })
+                .ok_or_else(|| unknown(detector, words.trim()));
+        }
         Self::find(words, detector.labels()).ok_or_else(|| unknown(detector, words.trim()))
     }
 
@@ -122,6 +132,11 @@ impl Wanted {
             *found = vec![first];
         }
     }
+}
+
+/// The thing that the words ask an open-vocabulary detector for.
+pub(super) fn thing_of(words: &str) -> String {
+    asked(&picked(words).0)
 }
 
 /// The words without those that pick one of several.

@@ -29,6 +29,8 @@ pub enum Counting {
     Calibrated,
     /// Those from this score on, after one look.
     Threshold(f32),
+    /// Those from this score on, after one look; scores are no probabilities and are not to be added up.
+    Uncalibrated(f32),
 }
 
 /// An output of a network, as published tests show it.
@@ -58,6 +60,11 @@ pub(in crate::models) trait Network: std::fmt::Debug + Send + Sync {
     /// What its scores mean for counts.
     fn counting(&self) -> Counting;
 
+    /// Of a network that finds what it is told in words.
+    fn open_vocabulary(&self) -> Option<&dyn OpenVocabulary> {
+        None
+    }
+
     /// Finds the things in an upright picture, best first, those with at least the score `floor`; `side` is that of
     /// [`Geometry`]. [`Detection::class`] is below [`Network::classes`].
     ///
@@ -78,6 +85,15 @@ pub(in crate::models) trait Network: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// A tensor operation failed.
     fn run_neutral(&self) -> Result<usize>;
+}
+
+/// A network whose classes are words of the caller.
+pub(in crate::models) trait OpenVocabulary {
+    /// The same network with these things as its classes.
+    ///
+    /// # Errors
+    /// A thing cannot be read; a tensor operation failed.
+    fn asked(&self, things: &[String]) -> Result<Arc<dyn Network>>;
 }
 
 /// What a network is built from.

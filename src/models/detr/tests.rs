@@ -22,6 +22,7 @@ fn files(folder: &Path) -> DetectorFiles {
         revision: String::new(),
         config: file("config.json"),
         preprocessor: file("preprocessor_config.json"),
+        tokenizer: None,
         weights: file("model.safetensors").or(file("weights.pth")).into_iter().collect(),
     }
 }

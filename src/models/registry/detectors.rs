@@ -20,8 +20,9 @@ pub struct DetectorEntry {
     pub parameters_million: f32,
     /// Longer side that pictures are scaled to, pixels.
     pub input_side: u32,
-    /// Published average precision on COCO val2017 (`IoU` 0.50 to 0.95), percent.
-    pub average_precision: f32,
+    /// Published average precision (`IoU` 0.50 to 0.95), percent: on COCO val2017, or of an
+    /// open-vocabulary one on LVIS; `None` where none could be supported.
+    pub average_precision: Option<f32>,
     /// Where that was published.
     pub source: &'static str,
     /// Where its weights are published.
@@ -54,6 +55,17 @@ pub enum DetectorWeights {
 }
 
 impl DetectorEntry {
+    /// Whether it finds what it is told in words.
+    pub fn is_open(&self) -> bool {
+        self.vocabulary == OPEN
+    }
+
+    /// The average precision with what it was measured on: "42.0 (COCO)".
+    pub fn precision(&self) -> String {
+        let benchmark = if self.is_open() { "LVIS" } else { "COCO" };
+        self.average_precision.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1} ({benchmark})"))
+    }
+
     /// `owner/name` on the hub, for one that is there.
     pub fn hub_id(&self) -> Option<&'static str> {
         match self.weights {
@@ -79,16 +91,19 @@ impl DetectorEntry {
     }
 }
 
-/// The detector that is easiest to get: of those that one command fetches, the smallest.
-pub fn easiest_detector() -> &'static DetectorEntry {
-    DETECTORS.iter().find(|entry| entry.hub_id().is_some()).unwrap_or(&DETECTORS[0])
+/// The detector that is easiest to get: of those that one command fetches, the smallest; with `open`, of those for any words.
+pub fn easiest_detector(open: bool) -> &'static DetectorEntry {
+    DETECTORS.iter().find(|entry| entry.hub_id().is_some() && entry.is_open() == open).unwrap_or(&DETECTORS[0])
 }
 
 const COCO: &str = "COCO's 80 classes";
+const OPEN: &str = "any words";
 const DETR: &str = "DETR, arXiv 2005.12872, table 1, and the repository's README";
+const OWL_VIT: (&str, &str) = ("owlvit", "OWL-ViT, arXiv 2205.06230, and the repository's README");
+const OWLV2: (&str, &str) = ("owlv2", "OWLv2, arXiv 2306.09683");
 const YOLOX: &str = "YOLOX, arXiv 2107.08430, table 6, and the repository's README";
 
-static DETECTORS: [DetectorEntry; 5] = [
+static DETECTORS: [DetectorEntry; 10] = [
     DetectorEntry {
         name: "yolox-nano",
         architecture: "yolox",
@@ -96,7 +111,7 @@ static DETECTORS: [DetectorEntry; 5] = [
         licence: "Apache-2.0",
         parameters_million: 0.9,
         input_side: 416,
-        average_precision: 25.8,
+        average_precision: Some(25.8),
         source: YOLOX,
         weights: DetectorWeights::File {
             file: "yolox_nano.pth",
@@ -111,7 +126,7 @@ static DETECTORS: [DetectorEntry; 5] = [
         licence: "Apache-2.0",
         parameters_million: 5.1,
         input_side: 416,
-        average_precision: 32.8,
+        average_precision: Some(32.8),
         source: YOLOX,
         weights: DetectorWeights::File {
             file: "yolox_tiny.pth",
@@ -126,7 +141,7 @@ static DETECTORS: [DetectorEntry; 5] = [
         licence: "Apache-2.0",
         parameters_million: 9.0,
         input_side: 640,
-        average_precision: 40.5,
+        average_precision: Some(40.5),
         source: YOLOX,
         weights: DetectorWeights::File {
             file: "yolox_s.pth",
@@ -141,7 +156,7 @@ static DETECTORS: [DetectorEntry; 5] = [
         licence: "Apache-2.0",
         parameters_million: 41.5,
         input_side: 1333,
-        average_precision: 42.0,
+        average_precision: Some(42.0),
         source: DETR,
         weights: DetectorWeights::Hub { hub_id: "facebook/detr-resnet-50", revision: None, download_mib: 159 },
         good_for: "one command fetches it; large things, few false ones; about a second on a CPU",
@@ -153,12 +168,86 @@ static DETECTORS: [DetectorEntry; 5] = [
         licence: "Apache-2.0",
         parameters_million: 60.5,
         input_side: 1333,
-        average_precision: 43.5,
+        average_precision: Some(43.5),
         source: DETR,
         weights: DetectorWeights::Hub { hub_id: "facebook/detr-resnet-101", revision: None, download_mib: 232 },
-        good_for: "the most accurate of these, half as slow again as DETR ResNet-50",
+        good_for: "the most accurate for COCO's classes, half as slow again as DETR ResNet-50",
     },
+    owl(
+        OWL_VIT,
+        "owlvit-base-patch32",
+        "google/owlvit-base-patch32",
+        153.2,
+        768,
+        Some(19.3),
+        585,
+        "finds what you name, in any words; the fastest of its kind",
+    ),
+    owl(
+        OWL_VIT,
+        "owlvit-base-patch16",
+        "google/owlvit-base-patch16",
+        152.8,
+        768,
+        Some(20.8),
+        583,
+        "as above, with four times as many patches",
+    ),
+    owl(
+        OWLV2,
+        "owlv2-base-patch16",
+        "google/owlv2-base-patch16-ensemble",
+        155.0,
+        960,
+        None,
+        591,
+        "any words, trained on a billion pictures; seconds on a CPU",
+    ),
+    owl(
+        OWL_VIT,
+        "owlvit-large-patch14",
+        "google/owlvit-large-patch14",
+        433.9,
+        840,
+        Some(34.6),
+        1655,
+        "any words, the most accurate OWL-ViT; slow on a CPU",
+    ),
+    owl(
+        OWLV2,
+        "owlv2-large-patch14",
+        "google/owlv2-large-patch14-ensemble",
+        437.6,
+        1008,
+        None,
+        1669,
+        "any words, the largest; for a GPU",
+    ),
 ];
+
+const fn owl(
+    (architecture, source): (&'static str, &'static str),
+    name: &'static str,
+    hub_id: &'static str,
+    parameters_million: f32,
+    input_side: u32,
+    average_precision: Option<f32>,
+    download_mib: u32,
+    good_for: &'static str,
+) -> DetectorEntry {
+    DetectorEntry {
+        name,
+        architecture,
+        vocabulary: OPEN,
+        licence: "Apache-2.0",
+        parameters_million,
+        input_side,
+        average_precision,
+        source,
+        weights: DetectorWeights::Hub { hub_id, revision: None, download_mib },
+        good_for,
+    }
+}
 
 /// All known detectors, the smallest first.
 pub fn detectors() -> &'static [DetectorEntry] {
@@ -178,18 +267,18 @@ pub fn find_detector(name: &str) -> Option<&'static DetectorEntry> {
 /// The table in Markdown, as README.md shows it.
 pub fn detectors_markdown() -> String {
     let mut text = String::from(
-        "| `--detector` | parameters | input | COCO AP | finds | licence | how to get it | good for |\n|---|---:|---:|---:|---|---|---|---|\n",
+        "| `--detector` | parameters | input | AP | finds | licence | how to get it | good for |\n|---|---:|---:|---:|---|---|---|---|\n",
     );
     for entry in detectors() {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| [`{}`]({}) | {:.1} M | {} px | {:.1} | {} | {} | {} | {} |",
+            "| [`{}`]({}) | {:.1} M | {} px | {} | {} | {} | {} | {} |",
             entry.name,
             entry.address(),
             entry.parameters_million,
             entry.input_side,
-            entry.average_precision,
+            entry.precision(),
             entry.vocabulary,
             entry.licence,
             entry.how_to_get(),
@@ -222,7 +311,8 @@ mod tests {
             assert_eq!(json.get("url").is_some(), entry.hub_id().is_none(), "{json}");
             assert!(crate::models::registry::find(entry.name).is_none(), "{} is an encoder's name too", entry.name);
         }
-        assert_eq!(easiest_detector().name, "detr-resnet-50");
+        assert_eq!(easiest_detector(false).name, "detr-resnet-50");
+        assert_eq!(easiest_detector(true).name, "owlvit-base-patch32");
         assert!(find_detector("yolox").is_none());
         assert_eq!(detectors_markdown().lines().count(), detectors().len() + 2);
     }

@@ -16,6 +16,8 @@ use crate::models::{Blob, DetectorFiles, starter};
 const WEIGHTS: [&str; 3] = ["model.safetensors", "pytorch_model.bin", "weights.pth"];
 const CONFIG: &str = "config.json";
 const PREPROCESSOR: &str = "preprocessor_config.json";
+/// Of a detector that reads words, the preferred one first; beside the second lies `merges.txt`.
+const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.json"];
 
 /// A detector that was fetched.
 #[derive(Debug, Clone)]
@@ -90,10 +92,11 @@ pub fn fetch_detector(
 }
 
 /// The detector that is used when none is named: of those in the data folder and the hub's cache, the one with the highest
-/// published AP. One that cannot be read is passed over with a warning.
-pub fn best_detector(shelf: &Path, source: &Source) -> Option<DetectorFiles> {
-    let mut entries: Vec<_> = registry::detectors().iter().collect();
-    entries.sort_by(|a, b| b.average_precision.total_cmp(&a.average_precision));
+/// published AP. One that cannot be read is passed over with a warning. With `open`, of those for any words, else of the others.
+pub fn best_detector(shelf: &Path, source: &Source, open: bool) -> Option<DetectorFiles> {
+    let mut entries: Vec<_> = registry::detectors().iter().filter(|entry| entry.is_open() == open).collect();
+    let figure = |entry: &DetectorEntry| entry.average_precision.unwrap_or_default();
+    entries.sort_by(|a, b| figure(b).total_cmp(&figure(a)));
     entries.into_iter().find_map(|entry| match detector(entry.name, shelf, source) {
         Ok(files) => Some(files),
         Err(Error::DetectorAbsent { .. } | Error::DetectorNotFetched { .. }) => None,
@@ -166,7 +169,7 @@ fn published(entry: &DetectorEntry, file: &str, shelf: &Path) -> Result<Option<D
         return in_own_folder(entry, shelf);
     }
     // No config of a folder full of detectors belongs to this one.
-    let found = DetectorFiles { config: None, preprocessor: None, ..open(&file, shelf, None)? };
+    let found = DetectorFiles { config: None, preprocessor: None, tokenizer: None, ..open(&file, shelf, None)? };
     Ok(Some(DetectorFiles { id: entry.name.to_owned(), ..found }))
 }
 
@@ -186,9 +189,11 @@ fn open(weights: &Path, folder: &Path, id: Option<&Path>) -> Result<DetectorFile
     let id = id.canonicalize().map_err(Error::io("open", id))?.display().to_string();
     let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file()).map(Blob::File);
     let (config, preprocessor) = (beside(CONFIG), beside(PREPROCESSOR));
+    let tokenizer = TOKENIZERS.iter().find_map(|name| beside(name));
     let weights = vec![Blob::File(real)];
-    let revision = folder::fingerprint(config.iter().chain(&preprocessor), &weights)?;
-    Ok(DetectorFiles { id, revision, config, preprocessor, weights })
+    let small = config.iter().chain(&preprocessor).chain(&tokenizer);
+    let revision = folder::fingerprint(small, &weights)?;
+    Ok(DetectorFiles { id, revision, config, preprocessor, tokenizer, weights })
 }
 
 /// The weights in a folder: under one of the usual names, else the only `.safetensors` or `.pth` file.
@@ -230,7 +235,7 @@ mod tests {
     }
 
     fn best_detector(shelf: &Path) -> Option<DetectorFiles> {
-        super::best_detector(shelf, &nowhere())
+        super::best_detector(shelf, &nowhere(), false)
     }
 
     #[test]

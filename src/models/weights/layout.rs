@@ -9,7 +9,7 @@ use crate::models::{Blob, DetectorFiles, ModelFiles};
 pub(super) enum Kind {
     /// An image-text encoder.
     Encoder,
-    /// An object detector: nothing is tokenized.
+    /// An object detector: a tokenizer is taken where there is one.
     Detector,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Layout {
     pub(super) config: &'static str,
     /// `preprocessor_config.json` or `processor_config.json`.
     pub(super) preprocessor: &'static str,
-    /// `tokenizer.json`, or `vocab.json` and `merges.txt`; none for a detector.
+    /// `tokenizer.json`, or `vocab.json` and `merges.txt`; may be none for a detector.
     pub(super) tokenizer: &'static [&'static str],
     /// The weights, or [`SHARD_INDEX`], which names them.
     pub(super) weights: &'static str,
@@ -64,7 +64,8 @@ impl Layout {
     pub(super) fn choose(kind: Kind, has: &dyn Fn(&str) -> bool) -> Result<Self, Vec<String>> {
         let tokenizer = match kind {
             Kind::Encoder => TOKENIZER.choose(has),
-            Kind::Detector => Ok(&[][..]),
+            // Which words a detector reads, if any, its config says when it is loaded.
+            Kind::Detector => Ok(TOKENIZER.choose(has).unwrap_or_default()),
         };
         match [CONFIG.choose(has), PREPROCESSOR.choose(has), tokenizer, WEIGHTS.choose(has)] {
             [Ok([config]), Ok([preprocessor]), Ok(tokenizer), Ok([weights])] => {
@@ -125,8 +126,9 @@ impl Assembled {
 
     /// As a detector's.
     pub(super) fn detector(self) -> DetectorFiles {
-        let Self { id, revision, config, preprocessor, weights, .. } = self;
-        DetectorFiles { id, revision, config: Some(config), preprocessor: Some(preprocessor), weights }
+        let Self { id, revision, config, preprocessor, tokenizer, weights } = self;
+        let tokenizer = Some(tokenizer).filter(|blob| matches!(blob, Blob::File(path) if path.is_file()));
+        DetectorFiles { id, revision, config: Some(config), preprocessor: Some(preprocessor), tokenizer, weights }
     }
 }
 
@@ -205,6 +207,9 @@ mod tests {
         let files = ["config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"];
         let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file)).unwrap();
         assert_eq!(layout.files(), &files[..3]);
+        let words = ["vocab.json", "merges.txt"];
+        let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file) || words.contains(&file)).unwrap();
+        assert_eq!(layout.tokenizer, words);
         let missing = Layout::choose(Kind::Detector, &|file| file == "config.json").unwrap_err();
         assert_eq!(missing.len(), 2, "{missing:?}");
     }

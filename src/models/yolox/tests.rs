@@ -15,6 +15,7 @@ fn files(weights: PathBuf) -> DetectorFiles {
         id: "test".into(),
         revision: String::new(),
         preprocessor: None,
+        tokenizer: None,
         config: config.is_file().then_some(Blob::File(config)),
         weights: vec![Blob::File(weights)],
     }
@@ -94,7 +95,7 @@ fn a_checkpoint_of_something_else_is_refused_with_what_is_read() {
     let mut files = files(folder.join("model.safetensors"));
     files.config = None;
     let error = Detector::load(&files, &Backend::cpu()).unwrap_err().to_string();
-    assert!(error.contains("the tensors of no detector that is read here (yolox, detr)"), "{error}");
+    assert!(error.contains("the tensors of no detector that is read here (yolox, detr, owlv2, owlvit)"), "{error}");
     files.config = Some(Blob::File(folder.join("config.json")));
     let error = Detector::load(&files, &Backend::cpu()).unwrap_err().to_string();
     assert!(error.contains("model_type `clip`"), "{error}");

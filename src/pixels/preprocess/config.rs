@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::Resizing;
 use crate::pixels::resize::Resample;
 
-const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+pub(super) const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+pub(super) const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 const HALF: [f64; 3] = [0.5; 3];
 
 /// Larger inputs than any published model's are a mistake in the file, and would ask for gigabytes.
@@ -24,9 +24,9 @@ pub(super) struct Defaults {
     pub(super) std: [f64; 3],
 }
 
-/// Source: the class attributes in transformers 5.23, `models/{clip,bit,siglip,vit}/image_processing_pil_*.py`. The older
+/// Source: the class attributes in transformers 5.23, `models/{clip,bit,siglip,owlvit,vit}/image_processing_pil_*.py`. The older
 /// "feature extractors" and the "fast" variants have the same.
-const PROCESSORS: [Defaults; 3] = [
+const PROCESSORS: [Defaults; 4] = [
     Defaults {
         names: &["CLIPImageProcessor", "BitImageProcessor"],
         resizing: Resizing::ShortestEdge(224),
@@ -44,6 +44,15 @@ const PROCESSORS: [Defaults; 3] = [
         filter: Resample::Bicubic,
         mean: HALF,
         std: HALF,
+    },
+    Defaults {
+        names: &["OwlViTImageProcessor"],
+        resizing: Resizing::Squash { height: 768, width: 768 },
+        square: true,
+        crop: None,
+        filter: Resample::Bicubic,
+        mean: CLIP_MEAN,
+        std: CLIP_STD,
     },
     Defaults {
         names: &["ViTImageProcessor"],
