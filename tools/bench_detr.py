@@ -1,19 +1,21 @@
-"""Time of one picture of 800 x 1066 through a DETR: transformers on torch beside the program, in turns on one machine.
+"""Time of one picture through a DETR (800 x 1066) or an OWL (its own size; the image side alone, as a second question is nearly
+free): transformers on torch beside the program, in turns on one machine.
 
     python tools/check_full_size.py --arch detr-resnet-50 --export DIR
     python tools/bench_detr.py --binary target/release/clip-aware --folder DIR
 
-Only ratios of one run mean anything. Needs tools/requirements-detr.txt.
+Only ratios of one run mean anything. Needs tools/requirements-detr.txt, or tools/requirements-owl.txt.
 """
 
 import argparse
 import json
+import pathlib
 import statistics
 import subprocess
 import time
 
 import torch
-from transformers import DetrForObjectDetection
+from transformers import DetrForObjectDetection, Owlv2ForObjectDetection, OwlViTForObjectDetection
 
 
 def program(arguments, precision):
@@ -25,6 +27,25 @@ def program(arguments, precision):
     return json.loads(run.stdout)["ms_per_image"]
 
 
+def pass_of(model_type, folder, dtype):
+    """What is timed: a function of nothing."""
+    if model_type == "detr":
+        model = DetrForObjectDetection.from_pretrained(folder, dtype=dtype).eval()
+        pixels, mask = torch.zeros(1, 3, 800, 1066, dtype=dtype), torch.ones(1, 800, 1066, dtype=torch.long)
+        return lambda: model(pixel_values=pixels, pixel_mask=mask)
+    kind = Owlv2ForObjectDetection if model_type == "owlv2" else OwlViTForObjectDetection
+    model = kind.from_pretrained(folder, dtype=dtype).eval()
+    side = model.config.vision_config.image_size
+    pixels = torch.zeros(1, 3, side, side, dtype=dtype)
+
+    def look():
+        grid = model.image_embedder(pixel_values=pixels)[0]
+        patches = grid.flatten(1, 2)
+        return model.class_predictor(patches), model.box_predictor(patches, grid)
+
+    return look
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True)
@@ -33,20 +54,23 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    model = DetrForObjectDetection.from_pretrained(arguments.folder).eval()
-    pixels = torch.zeros(1, 3, 800, 1066)
-    mask = torch.ones(1, 800, 1066, dtype=torch.long)
+    model_type = json.loads((pathlib.Path(arguments.folder) / "config.json").read_text())["model_type"]
+    names = ["float32", "bfloat16"] if model_type.startswith("owl") else ["float32"]
+    models = {name: pass_of(model_type, arguments.folder, getattr(torch, name)) for name in names}
+    labels = {"float32": "torch f32", "bfloat16": "torch bf16"}
 
-    def reference():
+    def reference(name):
         start = time.perf_counter()
         with torch.inference_mode():
-            model(pixel_values=pixels, pixel_mask=mask)
+            models[name]()
         return 1e3 * (time.perf_counter() - start)
 
-    reference()
-    times = {"torch f32": [], "f32": [], "bf16": []}
+    times = {labels[name]: [] for name in names} | {"f32": [], "bf16": []}
+    for name in names:
+        reference(name)
     for _ in range(arguments.rounds):
-        times["torch f32"].append(statistics.median(reference() for _ in range(3)))
+        for name in names:
+            times[labels[name]].append(statistics.median(reference(name) for _ in range(3)))
         for precision in ("f32", "bf16"):
             times[precision].append(program(arguments, precision))
     base = statistics.median(times["torch f32"])

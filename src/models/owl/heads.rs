@@ -110,7 +110,9 @@ impl Read {
         let mut logits = run().map_err(Error::tensor("class logits"))?;
         let width = queries.dim(0).map_err(Error::tensor("class logits"))?.max(1);
         for (row, (shift, scale)) in logits.chunks_mut(width).zip(&self.shift_and_scale) {
-            row.iter_mut().for_each(|logit| *logit = (*logit + shift) * scale);
+            for logit in row.iter_mut() {
+                *logit = (*logit + shift) * scale;
+            }
         }
         Ok(logits)
     }

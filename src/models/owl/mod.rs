@@ -179,7 +179,9 @@ impl Core {
         let mut rows = flat(&features)?;
         for row in rows.chunks_mut(dim.max(1)) {
             let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-            row.iter_mut().for_each(|x| *x /= length);
+            for x in row.iter_mut() {
+                *x /= length;
+            }
         }
         Tensor::from_vec(rows, (texts, dim), &Device::Cpu).map_err(Error::tensor("text vectors"))
     }

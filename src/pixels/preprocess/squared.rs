@@ -55,13 +55,11 @@ impl Squared {
     fn read(json: &str) -> std::result::Result<Self, String> {
         let value: Value = serde_json::from_str(json).map_err(|error| format!("broken JSON: {error}"))?;
         let file = value.get("image_processor").unwrap_or(&value).as_object().ok_or("not a JSON object")?;
-        if let Some(named) = file.get("image_processor_type").and_then(Value::as_str) {
-            if !OWLV2.names.contains(&named.trim_end_matches("Fast").trim_end_matches("Pil")) {
-                return Err(format!(
-                    "image_processor_type `{named}` is not known here (known: {})",
-                    OWLV2.names.join(", ")
-                ));
-            }
+        let named = file.get("image_processor_type").and_then(Value::as_str);
+        let known = |named: &&str| OWLV2.names.contains(&named.trim_end_matches("Fast").trim_end_matches("Pil"));
+        if let Some(named) = named.filter(|named| !known(named)) {
+            let known = OWLV2.names.join(", ");
+            return Err(format!("image_processor_type `{named}` is not known here (known: {known})"));
         }
         refuse_foreign_steps(file, &["do_pad"])?;
         for step in ["do_resize", "do_pad"] {
@@ -125,7 +123,9 @@ impl Squared {
                 }
             }
             let (mean, std) = (self.normalisation.0[channel], self.normalisation.1[channel]);
-            out.iter_mut().for_each(|x| *x = (*x - mean) / std);
+            for x in out.iter_mut() {
+                *x = (*x - mean) / std;
+            }
         });
         input // [3, side, side]
     }
@@ -187,8 +187,6 @@ fn mirrored_place(at: f64, last: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::float_cmp, reason = "the values are exact")]
-
     use image::Rgb;
 
     use super::*;
