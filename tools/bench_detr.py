@@ -52,10 +52,11 @@ def main():
     parser.add_argument("--folder", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--torch-bf16", action="store_true", help="an OWL in bf16 too: minutes without instructions for it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model_type = json.loads((pathlib.Path(arguments.folder) / "config.json").read_text())["model_type"]
-    names = ["float32", "bfloat16"] if model_type.startswith("owl") else ["float32"]
+    names = ["float32", "bfloat16"] if arguments.torch_bf16 else ["float32"]
     models = {name: pass_of(model_type, arguments.folder, getattr(torch, name)) for name in names}
     labels = {"float32": "torch f32", "bfloat16": "torch bf16"}
 
