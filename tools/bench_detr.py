@@ -1,4 +1,4 @@
-"""Time of one picture of 800 x 1066 through a DETR: transformers on torch beside the program, in turns on one machine.
+"""Time of one picture through a DETR (800 x 1066) or an RT-DETR (640 x 640): transformers on torch beside the program, in turns on one machine.
 
     python tools/check_full_size.py --arch detr-resnet-50 --export DIR
     python tools/bench_detr.py --binary target/release/clip-aware --folder DIR
@@ -7,13 +7,14 @@ Only ratios of one run mean anything. Needs tools/requirements-detr.txt.
 """
 
 import argparse
+import copy
 import json
 import statistics
 import subprocess
 import time
 
 import torch
-from transformers import DetrForObjectDetection
+from transformers import AutoModelForObjectDetection
 
 
 def program(arguments, precision):
@@ -33,20 +34,24 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    model = DetrForObjectDetection.from_pretrained(arguments.folder).eval()
-    pixels = torch.zeros(1, 3, 800, 1066)
-    mask = torch.ones(1, 800, 1066, dtype=torch.long)
+    model = AutoModelForObjectDetection.from_pretrained(arguments.folder).eval()
+    height, width = (800, 1066) if model.config.model_type == "detr" else (640, 640)
+    models = {"torch f32": model, "torch bf16": copy.deepcopy(model).to(torch.bfloat16)}
 
-    def reference():
+    def reference(name):
+        pixels = torch.zeros(1, 3, height, width, dtype=models[name].dtype)
+        mask = torch.ones(1, height, width, dtype=torch.long)
         start = time.perf_counter()
         with torch.inference_mode():
-            model(pixel_values=pixels, pixel_mask=mask)
+            models[name](pixel_values=pixels, pixel_mask=mask)
         return 1e3 * (time.perf_counter() - start)
 
-    reference()
-    times = {"torch f32": [], "f32": [], "bf16": []}
+    times = {name: [] for name in (*models, "f32", "bf16")}
+    for name in models:
+        reference(name)
     for _ in range(arguments.rounds):
-        times["torch f32"].append(statistics.median(reference() for _ in range(3)))
+        for name in models:
+            times[name].append(statistics.median(reference(name) for _ in range(3)))
         for precision in ("f32", "bf16"):
             times[precision].append(program(arguments, precision))
     base = statistics.median(times["torch f32"])

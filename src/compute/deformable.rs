@@ -149,8 +149,6 @@ fn look_body<const FUSED: bool>(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::float_cmp, reason = "the values are exact")]
-
     use super::*;
 
     fn row(values: &[f32]) -> Tensor {
@@ -159,7 +157,7 @@ mod tests {
 
     /// One head of two numbers, one place in a map of 2 x 2 and one in a map of one cell; the second cancels itself out or not.
     fn seen(offset: [f32; 2], scores: [f32; 2], discrete: bool) -> Vec<f32> {
-        let cells = [0., 10., 1., 20., 2., 30., 3., 40., 100., 200.];
+        let cells = [0.0_f32, 10., 1., 20., 2., 30., 3., 40., 100., 200.];
         let values = Tensor::from_slice(&cells, (1, 5, 2), &Device::Cpu).unwrap();
         let sampling = Sampling { levels: &[(2, 2), (1, 1)], heads: 1, points: 1, scale: 0.5, discrete };
         let offsets = row(&[offset[0], offset[1], 0.0, 0.0]);

@@ -64,9 +64,9 @@ impl PixelMap {
     ///
     /// # Errors
     /// The device has no room.
-    pub fn into_tensor(self) -> Result<Tensor> {
-        match self.data {
-            Data::Device(x) => Ok(x),
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        match &self.data {
+            Data::Device(x) => Ok(x.clone()),
             Data::Cpu(buffer) => {
                 let values = buffer.slice::<f32>().get(..self.dims.iter().product()).unwrap_or_default().to_vec();
                 Tensor::from_vec(values, self.dims.as_slice(), &Device::Cpu).map_err(Error::tensor("map"))
@@ -347,15 +347,15 @@ mod tests {
             for (precision, tolerance) in [("f32", 2e-5), ("bf16", 2e-2), ("int8", 0.2)] {
                 let backend = Backend { device: Device::Cpu, precision };
                 let conv = PixelConv::new(shape, values(&weight), bias.clone(), &backend).unwrap();
-                let found = conv.forward(&map(&x), None).unwrap().into_tensor().unwrap();
+                let found = conv.forward(&map(&x), None).unwrap().to_tensor().unwrap();
                 let difference = largest(&found, &expected(&plain));
                 assert!(difference < tolerance, "{shape:?} {precision}: {difference}");
                 let found = conv.forward_plus(&map(&x), &map(&residual), Some(Activation::Relu)).unwrap();
-                let difference = largest(&found.into_tensor().unwrap(), &expected(&summed));
+                let difference = largest(&found.to_tensor().unwrap(), &expected(&summed));
                 assert!(difference < tolerance, "{shape:?} {precision}, with a residual: {difference}");
                 let added = (plain.relu().unwrap() + &residual).unwrap();
                 let found = conv.forward_then_plus(&map(&x), &map(&residual), Some(Activation::Relu)).unwrap();
-                let difference = largest(&found.into_tensor().unwrap(), &expected(&added));
+                let difference = largest(&found.to_tensor().unwrap(), &expected(&added));
                 assert!(difference < tolerance, "{shape:?} {precision}, added at the end: {difference}");
             }
         }

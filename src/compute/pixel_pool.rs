@@ -19,12 +19,12 @@ impl PixelMap {
     ///
     /// # Errors
     /// The device has no room.
-    pub fn into_rows(self) -> Result<Tensor> {
+    pub fn to_rows(&self) -> Result<Tensor> {
         let [b, h, w, c] = self.dims;
-        self.into_tensor()?.reshape((b, h * w, c)).map_err(Error::tensor("map"))
+        self.to_tensor()?.reshape((b, h * w, c)).map_err(Error::tensor("map"))
     }
 
-    /// The reverse of [`PixelMap::into_rows`]. Shape: `[b, h * w, channels]`.
+    /// The reverse of [`PixelMap::to_rows`]. Shape: `[b, h * w, channels]`.
     ///
     /// # Errors
     /// The rows do not fit.
@@ -84,7 +84,9 @@ impl PixelMap {
                     pixel.iter_mut().zip(source).for_each(|(sum, x)| *sum += x);
                     count += 1.0;
                 }
-                pixel.iter_mut().for_each(|sum| *sum /= count);
+                for sum in pixel.iter_mut() {
+                    *sum /= count;
+                }
             }
         };
         // A line that is there twice has the same mean.
@@ -202,7 +204,7 @@ mod tests {
             let on_device =
                 PixelMap { dims: map.dims, data: Data::Device(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap()) };
             let both = |of: &dyn Fn(&PixelMap) -> PixelMap| {
-                [&map, &on_device].map(|map| values(&of(map).into_tensor().unwrap()))
+                [&map, &on_device].map(|map| values(&of(map).to_tensor().unwrap()))
             };
             let most = pixels(&max_pool(&x, 3, 2, 1).unwrap());
             assert_eq!(both(&|map| map.max_pool().unwrap()), [most.clone(), most]);
@@ -216,8 +218,8 @@ mod tests {
             }
             let joined = pixels(&Tensor::cat(&[&x, &x], 1).unwrap());
             assert_eq!(both(&|map| map.beside(map).unwrap()), [joined.clone(), joined]);
-            let rows = map.into_rows().unwrap();
-            assert_eq!(values(&PixelMap::from_rows(&rows, h, w).unwrap().into_tensor().unwrap()), pixels(&x));
+            let rows = map.to_rows().unwrap();
+            assert_eq!(values(&PixelMap::from_rows(&rows, h, w).unwrap().to_tensor().unwrap()), pixels(&x));
             assert!(PixelMap::from_rows(&rows, h, w + 1).is_err());
         }
     }
