@@ -1,5 +1,5 @@
-"""Time of one picture through a DETR (800 x 1066) or an OWL (its own size; the image side alone, as a second question is nearly
-free): transformers on torch beside the program, in turns on one machine.
+"""Time of one picture through a DETR (800 x 1066), an RT-DETR (640 x 640) or an OWL (its own size; the image side alone, as a second
+question is nearly free): transformers on torch beside the program, in turns on one machine.
 
     python tools/check_full_size.py --arch detr-resnet-50 --export DIR
     python tools/bench_detr.py --binary target/release/clip-aware --folder DIR
@@ -15,7 +15,7 @@ import subprocess
 import time
 
 import torch
-from transformers import DetrForObjectDetection, Owlv2ForObjectDetection, OwlViTForObjectDetection
+from transformers import AutoModelForObjectDetection, Owlv2ForObjectDetection, OwlViTForObjectDetection
 
 
 def program(arguments, precision):
@@ -29,9 +29,10 @@ def program(arguments, precision):
 
 def pass_of(model_type, folder, dtype):
     """What is timed: a function of nothing."""
-    if model_type == "detr":
-        model = DetrForObjectDetection.from_pretrained(folder, dtype=dtype).eval()
-        pixels, mask = torch.zeros(1, 3, 800, 1066, dtype=dtype), torch.ones(1, 800, 1066, dtype=torch.long)
+    if not model_type.startswith("owl"):
+        model = AutoModelForObjectDetection.from_pretrained(folder, dtype=dtype).eval()
+        height, width = (800, 1066) if model_type == "detr" else (640, 640)
+        pixels, mask = torch.zeros(1, 3, height, width, dtype=dtype), torch.ones(1, height, width, dtype=torch.long)
         return lambda: model(pixel_values=pixels, pixel_mask=mask)
     kind = Owlv2ForObjectDetection if model_type == "owlv2" else OwlViTForObjectDetection
     model = kind.from_pretrained(folder, dtype=dtype).eval()
@@ -52,7 +53,7 @@ def main():
     parser.add_argument("--folder", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--torch-bf16", action="store_true", help="an OWL in bf16 too: minutes without instructions for it")
+    parser.add_argument("--torch-bf16", action="store_true", help="torch in bf16 too: for an OWL minutes without instructions for it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model_type = json.loads((pathlib.Path(arguments.folder) / "config.json").read_text())["model_type"]

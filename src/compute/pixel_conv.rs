@@ -19,12 +19,12 @@ use crate::error::{Error, Result};
 /// size uses again; a tensor's would be fresh pages for every layer.
 #[derive(Debug)]
 pub struct PixelMap {
-    dims: [usize; 4],
-    data: Data,
+    pub(super) dims: [usize; 4],
+    pub(super) data: Data,
 }
 
 #[derive(Debug)]
-enum Data {
+pub(super) enum Data {
     Cpu(Buffer),
     Device(Tensor),
 }
@@ -64,9 +64,9 @@ impl PixelMap {
     ///
     /// # Errors
     /// The device has no room.
-    pub fn into_tensor(self) -> Result<Tensor> {
-        match self.data {
-            Data::Device(x) => Ok(x),
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        match &self.data {
+            Data::Device(x) => Ok(x.clone()),
             Data::Cpu(buffer) => {
                 let values = buffer.slice::<f32>().get(..self.dims.iter().product()).unwrap_or_default().to_vec();
                 Tensor::from_vec(values, self.dims.as_slice(), &Device::Cpu).map_err(Error::tensor("map"))
@@ -75,7 +75,7 @@ impl PixelMap {
     }
 
     /// Shapes: of one image, `[h, w, channels]`.
-    fn image(&self, index: usize) -> &[f32] {
+    pub(super) fn image(&self, index: usize) -> &[f32] {
         let one = self.dims.iter().skip(1).product::<usize>();
         match &self.data {
             Data::Cpu(buffer) => buffer.slice().get(index * one..(index + 1) * one).unwrap_or_default(),
@@ -139,7 +139,7 @@ impl PixelConv {
     /// # Errors
     /// `x` has other channels, or is smaller than the kernel.
     pub fn forward(&self, x: &PixelMap, activation: Option<Activation>) -> Result<PixelMap> {
-        self.compute(x, None, activation).map_err(Error::tensor("convolution"))
+        self.compute(x, None, [None, activation]).map_err(Error::tensor("convolution"))
     }
 
     /// As [`PixelConv::forward`], with a map that is added before the activation, as in a residual block. Shapes: `residual` as
@@ -148,14 +148,28 @@ impl PixelConv {
     /// # Errors
     /// As [`PixelConv::forward`]; `residual` has another shape.
     pub fn forward_plus(&self, x: &PixelMap, residual: &PixelMap, activation: Option<Activation>) -> Result<PixelMap> {
-        self.compute(x, Some(residual), activation).map_err(Error::tensor("convolution"))
+        self.compute(x, Some(residual), [None, activation]).map_err(Error::tensor("convolution"))
     }
 
+    /// As [`PixelConv::forward`], with a map that is added after the activation. Shapes: `residual` as the output.
+    ///
+    /// # Errors
+    /// As [`PixelConv::forward_plus`].
+    pub fn forward_then_plus(
+        &self,
+        x: &PixelMap,
+        residual: &PixelMap,
+        activation: Option<Activation>,
+    ) -> Result<PixelMap> {
+        self.compute(x, Some(residual), [activation, None]).map_err(Error::tensor("convolution"))
+    }
+
+    /// The activations stand before and after the residual.
     fn compute(
         &self,
         x: &PixelMap,
         residual: Option<&PixelMap>,
-        activation: Option<Activation>,
+        [activation, last]: [Option<Activation>; 2],
     ) -> candle_core::Result<PixelMap> {
         let [b, h, w, c] = x.dims;
         let (out_h, out_w) = (self.shape.output(h), self.shape.output(w));
@@ -172,7 +186,7 @@ impl PixelConv {
                 let mut out = Buffer::of::<f32>(b * one);
                 for (index, out) in out.slice_mut::<f32>().chunks_mut(one).take(b).enumerate() {
                     let residual = residual.map(|map| Matrix::new(map.image(index), self.shape.outputs));
-                    let epilogue = Epilogue { bias: Some(bias), activation: None, residual, last: activation };
+                    let epilogue = Epilogue { bias: Some(bias), activation, residual, last };
                     self.convolve(x.image(index), (h, w), taps, &epilogue, out);
                 }
                 Ok(PixelMap { dims, data: Data::Cpu(out) })
@@ -182,11 +196,12 @@ impl PixelConv {
                 let x = x.permute((0, 3, 1, 2))?.contiguous()?;
                 let y = x.conv2d(weight, padding, stride, dilation, groups)?.broadcast_add(bias)?;
                 let y = y.permute((0, 2, 3, 1))?.contiguous()?; // [b, h', w', outputs]
+                let y = activate(y, activation)?;
                 let y = match residual.map(|residual| &residual.data) {
                     Some(Data::Device(residual)) => (y + residual)?,
                     _ => y,
                 };
-                Ok(PixelMap { dims, data: Data::Device(activate(y, activation)?) })
+                Ok(PixelMap { dims, data: Data::Device(activate(y, last)?) })
             }
             _ => candle_core::bail!("a convolution, its input and its residual lie on different devices"),
         }
@@ -332,12 +347,16 @@ mod tests {
             for (precision, tolerance) in [("f32", 2e-5), ("bf16", 2e-2), ("int8", 0.2)] {
                 let backend = Backend { device: Device::Cpu, precision };
                 let conv = PixelConv::new(shape, values(&weight), bias.clone(), &backend).unwrap();
-                let found = conv.forward(&map(&x), None).unwrap().into_tensor().unwrap();
+                let found = conv.forward(&map(&x), None).unwrap().to_tensor().unwrap();
                 let difference = largest(&found, &expected(&plain));
                 assert!(difference < tolerance, "{shape:?} {precision}: {difference}");
                 let found = conv.forward_plus(&map(&x), &map(&residual), Some(Activation::Relu)).unwrap();
-                let difference = largest(&found.into_tensor().unwrap(), &expected(&summed));
+                let difference = largest(&found.to_tensor().unwrap(), &expected(&summed));
                 assert!(difference < tolerance, "{shape:?} {precision}, with a residual: {difference}");
+                let added = (plain.relu().unwrap() + &residual).unwrap();
+                let found = conv.forward_then_plus(&map(&x), &map(&residual), Some(Activation::Relu)).unwrap();
+                let difference = largest(&found.to_tensor().unwrap(), &expected(&added));
+                assert!(difference < tolerance, "{shape:?} {precision}, added at the end: {difference}");
             }
         }
     }

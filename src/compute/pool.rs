@@ -52,7 +52,12 @@ pub fn max_pool(x: &Tensor, window: usize, stride: usize, padding: usize) -> Res
 }
 
 /// As [`max_pool`], with candle's operations: where the tensor is.
-fn pool_with_candle(x: &Tensor, window: usize, stride: usize, padding: usize) -> candle_core::Result<Tensor> {
+pub(super) fn pool_with_candle(
+    x: &Tensor,
+    window: usize,
+    stride: usize,
+    padding: usize,
+) -> candle_core::Result<Tensor> {
     let border = |x: &Tensor, dim: usize| {
         if padding == 0 {
             return Ok(x.clone());

@@ -8,6 +8,7 @@ use image::RgbImage;
 use super::checkpoint::Checkpoint;
 use super::detr::Detr;
 use super::owl::Owl;
+use super::rtdetr::RtDetr;
 use super::yolox::Yolox;
 use super::{Blob, coco};
 use crate::compute::Backend;
@@ -51,11 +52,13 @@ pub struct Detection {
     pub bounds: XyxyPx,
 }
 
-const ARCHITECTURES: [Architecture; 4] = [
+const ARCHITECTURES: [Architecture; 6] = [
     Architecture { name: "yolox", recognises: Yolox::recognises, load: Yolox::load_network },
     Architecture { name: "detr", recognises: Detr::recognises, load: Detr::load },
     Architecture { name: "owlv2", recognises: Owl::recognises_v2, load: Owl::load },
     Architecture { name: "owlvit", recognises: Owl::recognises_vit, load: Owl::load },
+    Architecture { name: "rt_detr", recognises: RtDetr::recognises, load: RtDetr::load },
+    Architecture { name: "rt_detr_v2", recognises: RtDetr::recognises, load: RtDetr::load },
 ];
 
 /// A label of an output that means nothing: COCO numbers its 80 classes with gaps.

@@ -1,8 +1,8 @@
 //! Image-text encoders and object detectors: architectures, the registry, weights, the tokenizer.
 //!
 //! [`Encoder::load`] reads `config.json` (`config`), checks and copies the checkpoint (`checkpoint`, `reader`), and builds one
-//! of the architectures (`clip`, `siglip`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`, `detr` on
-//! `resnet`, `owl` on the towers of `clip`).
+//! of the architectures (`clip`, `siglip`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`; `detr` and
+//! `rtdetr` on `resnet` and `positioned`; `owl` on the towers of `clip`).
 
 pub mod baseline;
 mod blob;
@@ -14,9 +14,11 @@ mod detector;
 mod detr;
 mod encoder;
 mod owl;
+mod positioned;
 mod reader;
 pub mod registry;
 mod resnet;
+mod rtdetr;
 mod siglip;
 pub mod starter;
 mod tokenizer;

@@ -123,6 +123,11 @@ impl<'a> Reader<'a> {
     /// As [`Reader::conv_batch_norm`], for maps whose channels lie side by side.
     pub fn pixel_conv_batch_norm(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<PixelConv> {
         let (weight, bias) = self.folded(conv, norm, shape, eps)?;
+        self.pixel_conv_from(shape, weight, bias)
+    }
+
+    /// A convolution from values that have been read; empty while notes are taken.
+    pub fn pixel_conv_from(&self, shape: ConvShape, weight: Vec<f32>, bias: Vec<f32>) -> Result<PixelConv> {
         if self.notes.is_some() {
             let empty = ConvShape { inputs: 0, outputs: 0, ..shape };
             return PixelConv::new(empty, Vec::new(), Vec::new(), self.backend);
@@ -132,7 +137,7 @@ impl<'a> Reader<'a> {
 
     /// Weight and bias of a convolution with its batch norm: `w' = w * gamma / sqrt(var + eps)`,
     /// `b' = beta - mean * gamma / sqrt(var + eps)`.
-    fn folded(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+    pub fn folded(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<(Vec<f32>, Vec<f32>)> {
         let (conv, norm) = (self.at(conv), self.at(norm));
         let channels = [shape.outputs];
         let mut weight = conv.values("weight", &shape.weight_dims())?;

@@ -1,13 +1,16 @@
 //! `ResNet` as the backbone of detectors: basic and bottleneck blocks, frozen batch norm folded at load.
 //!
 //! Source: He et al. 2016, arXiv:1512.03385; transformers 5.24, `modeling_resnet.py`; timm 1.0, `resnet.py`, whose names are
-//! torchvision's; facebookresearch/detr, `models/backbone.py`, for the frozen batch norm and the dilated last stage (DC5).
+//! torchvision's; He et al. 2019, arXiv:1812.01187, and transformers' `modeling_rt_detr_resnet.py` for the variant D; facebookresearch/detr, `models/backbone.py`, for the frozen batch norm and the dilated last stage (DC5).
+
+mod config;
 
 use candle_core::Tensor;
 
+pub(super) use self::config::{MOST_LAYERS, MOST_WIDTH, activation};
 use super::reader::Reader;
 use crate::compute::{Activation, Conv2d, ConvShape, PixelConv, PixelMap, max_pool};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// `eps` of torchvision's, timm's and the detectors' frozen batch norm.
 const BATCH_NORM_EPS: f32 = 1e-5;
@@ -48,10 +51,13 @@ impl Names {
         }
     }
 
-    fn shortcut(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Timm => ("downsample.0", "downsample.1"),
-            Self::Transformers => ("shortcut.convolution", "shortcut.normalization"),
+    /// `averaged` where a pooling comes first.
+    fn shortcut(self, averaged: bool) -> (&'static str, &'static str) {
+        match (self, averaged) {
+            (Self::Timm, false) => ("downsample.0", "downsample.1"),
+            (Self::Timm, true) => ("downsample.1", "downsample.2"),
+            (Self::Transformers, false) => ("shortcut.convolution", "shortcut.normalization"),
+            (Self::Transformers, true) => ("shortcut.1.convolution", "shortcut.1.normalization"),
         }
     }
 }
@@ -77,6 +83,8 @@ pub(super) struct ResnetConfig {
     pub(super) downsample_in_bottleneck: bool,
     /// The last stage keeps the sides and looks further apart instead (DC5).
     pub(super) dilated: bool,
+    /// Three convolutions in the stem, and shortcuts that average before they project.
+    pub(super) variant_d: bool,
 }
 
 impl ResnetConfig {
@@ -115,14 +123,14 @@ impl ResnetConfig {
 #[derive(Debug)]
 pub(super) struct Resnet {
     stem: Conv2d,
+    /// The other two convolutions of a stem of three.
+    more_stem: Vec<PixelConv>,
     stages: Vec<Vec<Block>>,
     activation: Activation,
 }
 
 impl Resnet {
     pub(super) fn new(reader: &Reader<'_>, config: &ResnetConfig) -> Result<Self> {
-        let (conv, norm) = config.names.stem();
-        let shape = ConvShape::new(3, config.stem, 7, 2);
         let mut inputs = config.stem;
         let mut stages = Vec::with_capacity(config.stages.len());
         for (stage, (depth, outputs)) in config.stages.iter().copied().enumerate() {
@@ -137,30 +145,69 @@ impl Resnet {
                     } else {
                         1
                     },
-                    shortcut: block == 0 && (inputs != outputs || config.step(stage) != 1),
+                    shortcut: block == 0
+                        && (inputs != outputs || config.step(stage) != 1 || (config.variant_d && !config.bottleneck)),
                 };
                 Block::new(&reader.at(config.names.block(stage, block)), &place, config)
             });
             stages.push(blocks.collect::<Result<_>>()?);
             inputs = outputs;
         }
-        Ok(Self {
-            stem: reader.conv_batch_norm(conv, norm, shape, BATCH_NORM_EPS)?,
-            stages,
-            activation: config.activation,
-        })
+        let (stem, more_stem) = stem(reader, config)?;
+        Ok(Self { stem, more_stem, stages, activation: config.activation })
     }
 
     /// Shapes: `[b, 3, h, w]` -> `[b, h / stride, w / stride, channels]`, sides rounded up; channels side by side.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.stem.forward(x, Some(self.activation))?; // [b, stem, h / 2, w / 2]
-        let x = max_pool(&x, 3, 2, 1)?; // [b, stem, h / 4, w / 4]
-        let mut x = PixelMap::from_channels(&x)?; // [b, h / 4, w / 4, stem]
-        for block in self.stages.iter().flatten() {
-            x = block.forward(&x, self.activation)?;
-        }
-        x.into_tensor()
+        let last = self.maps(x, 1)?.pop();
+        last.ok_or_else(|| Error::Argument { name: "stages", reason: "are none".into() })?.to_tensor()
     }
+
+    /// What the last `count` stages put out, the finest map first. Shapes: as [`Resnet::forward`], each stage with its stride.
+    pub(super) fn maps(&self, x: &Tensor, count: usize) -> Result<Vec<PixelMap>> {
+        let activation = Some(self.activation);
+        let x = self.stem.forward(x, activation)?; // [b, stem, h / 2, w / 2]
+        let mut x = if self.more_stem.is_empty() {
+            PixelMap::from_channels(&max_pool(&x, 3, 2, 1)?)?
+        } else {
+            let mut x = PixelMap::from_channels(&x)?;
+            for conv in &self.more_stem {
+                x = conv.forward(&x, activation)?;
+            }
+            x.max_pool()?
+        }; // [b, h / 4, w / 4, stem]
+        let mut maps = Vec::with_capacity(count);
+        let first = self.stages.len().saturating_sub(count);
+        for (stage, blocks) in self.stages.iter().enumerate() {
+            // What the stage before put out is kept.
+            let mut ends = (stage > first).then_some(());
+            for block in blocks {
+                let y = block.forward(&x, self.activation)?;
+                let before = std::mem::replace(&mut x, y);
+                maps.extend(ends.take().map(|()| before));
+            }
+        }
+        maps.push(x);
+        Ok(maps)
+    }
+}
+
+/// What a network begins with: one convolution of 7 x 7, or three of 3 x 3.
+fn stem(reader: &Reader<'_>, config: &ResnetConfig) -> Result<(Conv2d, Vec<PixelConv>)> {
+    let (conv, norm) = config.names.stem();
+    if !config.variant_d {
+        let shape = ConvShape::new(3, config.stem, 7, 2);
+        return Ok((reader.conv_batch_norm(conv, norm, shape, BATCH_NORM_EPS)?, Vec::new()));
+    }
+    let half = config.stem / 2;
+    let place = |n: usize| reader.at("embedder.embedder").at(n);
+    let first = ConvShape::new(3, half, 3, 2);
+    let more = [(1, half), (2, config.stem)].into_iter().map(|(n, outputs)| {
+        let shape = ConvShape::new(half, outputs, 3, 1);
+        place(n).pixel_conv_batch_norm("convolution", "normalization", shape, BATCH_NORM_EPS)
+    });
+    let more = more.collect::<Result<_>>()?;
+    Ok((place(0).conv_batch_norm("convolution", "normalization", first, BATCH_NORM_EPS)?, more))
 }
 
 /// What a block's place in its stage says.
@@ -178,6 +225,8 @@ struct Block {
     convs: Vec<PixelConv>,
     last: PixelConv,
     shortcut: Option<PixelConv>,
+    /// The shortcut averages windows of 2 x 2 first.
+    averaged: bool,
 }
 
 impl Block {
@@ -204,11 +253,13 @@ impl Block {
             })
             .collect::<Result<Vec<_>>>()?;
         let last = convs.remove(convs.len() - 1);
-        let (conv, norm) = config.names.shortcut();
-        let shape = ConvShape::new(inputs, outputs, 1, stride);
+        // In basic blocks the reference goes by the channels; no published network differs there.
+        let averaged = config.variant_d && if config.bottleneck { stride != 1 } else { inputs != outputs };
+        let (conv, norm) = config.names.shortcut(averaged);
+        let shape = ConvShape::new(inputs, outputs, 1, if averaged { 1 } else { stride });
         let shortcut =
             if shortcut { Some(reader.pixel_conv_batch_norm(conv, norm, shape, BATCH_NORM_EPS)?) } else { None };
-        Ok(Self { convs, last, shortcut })
+        Ok(Self { convs, last, shortcut, averaged })
     }
 
     /// Shapes: `[b, h, w, inputs]` -> `[b, h / stride, w / stride, outputs]`.
@@ -219,6 +270,9 @@ impl Block {
         }
         let y = inner.as_ref().unwrap_or(x);
         match &self.shortcut {
+            Some(shortcut) if self.averaged => {
+                self.last.forward_plus(y, &shortcut.forward(&x.average_pool()?, None)?, Some(activation))
+            }
             Some(shortcut) => self.last.forward_plus(y, &shortcut.forward(x, None)?, Some(activation)),
             None => self.last.forward_plus(y, x, Some(activation)),
         }

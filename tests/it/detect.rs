@@ -97,7 +97,7 @@ fn without_a_detector_the_error_says_how_to_get_one() {
     world.write("a.png", b"x");
     let none = world.run(&["detect", "a.png"]).expect(2);
     assert!(none.stderr.contains("no object detector") && none.stderr.contains("yolox_nano.pth"), "{}", none.stderr);
-    assert!(none.stderr.contains("run `clip-aware models fetch detr-resnet-50`"), "{}", none.stderr);
+    assert!(none.stderr.contains("run `clip-aware models fetch rtdetr-v2-r18`"), "{}", none.stderr);
     let absent = world.run(&["--detector", "yolox-s", "detect", "a.png"]).expect(2);
     assert!(absent.stderr.contains("yolox_s.pth"), "{}", absent.stderr);
     let unknown = world.run(&["--detector", "yolo-v99", "detect", "a.png"]).expect(2);

@@ -167,7 +167,7 @@ fn one_command_fetches_a_known_detector_which_is_then_used_without_being_named()
     picture(&world);
     let hub = hub("facebook/detr-resnet-50");
     let nothing = with_hub(&world, &hub, &["detect", "a.png"]).expect(2);
-    assert!(nothing.stderr.contains("run `clip-aware models fetch detr-resnet-50`"), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains("run `clip-aware models fetch rtdetr-v2-r18`"), "{}", nothing.stderr);
     let offline = with_hub(&world, &hub, &["--offline", "--detector", "detr-resnet-50", "detect", "a.png"]).expect(2);
     assert!(offline.stderr.contains("the detector detr-resnet-50 is not on this machine"), "{}", offline.stderr);
     assert!(offline.stderr.contains("run `clip-aware models fetch detr-resnet-50`"), "{}", offline.stderr);

@@ -19,6 +19,7 @@ mod ranking;
 mod references;
 mod relate;
 mod route;
+mod rtdetr;
 mod schemas;
 mod skill;
 mod starter;

@@ -6,12 +6,10 @@ use serde_json::Value;
 use super::names::Layout;
 use crate::compute::Activation;
 use crate::models::checkpoint::Checkpoint;
-use crate::models::resnet::{Names, ResnetConfig};
+use crate::models::resnet::{MOST_LAYERS, MOST_WIDTH, Names, ResnetConfig, activation};
 
-/// Layers, queries and widths beyond these are a mistake in the file, and would ask for gigabytes.
-const MOST_LAYERS: usize = 64;
+/// More are a mistake in the file, and would ask for gigabytes.
 const MOST_QUERIES: usize = 4096;
-const MOST_WIDTH: usize = 1 << 14;
 
 /// A stack of layers: the encoder or the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,37 +72,6 @@ impl Default for Fields {
             backbone: None,
             backbone_config: None,
             backbone_kwargs: None,
-        }
-    }
-}
-
-/// The backbone of transformers' own.
-#[derive(Deserialize)]
-#[serde(default)]
-struct BackboneFields {
-    embedding_size: usize,
-    hidden_sizes: Vec<usize>,
-    depths: Vec<usize>,
-    layer_type: String,
-    hidden_act: String,
-    downsample_in_first_stage: bool,
-    downsample_in_bottleneck: bool,
-    /// `["stage4"]`, where it is said.
-    out_features: Option<Vec<String>>,
-}
-
-impl Default for BackboneFields {
-    /// Source: transformers 5.24, `configuration_resnet.py`.
-    fn default() -> Self {
-        Self {
-            embedding_size: 64,
-            hidden_sizes: vec![256, 512, 1024, 2048],
-            depths: vec![3, 4, 6, 3],
-            layer_type: "bottleneck".to_owned(),
-            hidden_act: "relu".to_owned(),
-            downsample_in_first_stage: false,
-            downsample_in_bottleneck: false,
-            out_features: None,
         }
     }
 }
@@ -173,23 +140,14 @@ impl DetrConfig {
     }
 }
 
-fn activation(field: &str, name: &str) -> Result<Activation, String> {
-    match name {
-        "relu" => Ok(Activation::Relu),
-        "silu" | "swish" => Ok(Activation::Silu),
-        other => Activation::from_name(other).ok_or_else(|| {
-            let other: String = other.chars().take(40).collect();
-            format!("says {field} `{other}`; relu, silu, {} are known", Activation::NAMES.join(", "))
-        }),
-    }
-}
-
 /// The backbone, of transformers' own classes or of timm.
 fn backbone(fields: &Fields, layout: &Layout, checkpoint: &Checkpoint) -> Result<ResnetConfig, String> {
     let own = fields.backbone_config.as_ref().filter(|config| !config.is_null());
     let kind = own.map(|config| config.get("model_type").and_then(Value::as_str).unwrap_or("timm_backbone"));
     match (own, kind) {
-        (Some(config), Some("resnet")) => transformers_backbone(config, layout),
+        (Some(config), Some("resnet")) => {
+            ResnetConfig::read(config, layout.backbone_names(Names::Transformers), false, 1)
+        }
         (_, None | Some("timm_backbone")) => {
             let named = own.and_then(|config| config.get("backbone")).and_then(Value::as_str);
             let strides = [own, fields.backbone_kwargs.as_ref()];
@@ -204,40 +162,6 @@ fn backbone(fields: &Fields, layout: &Layout, checkpoint: &Checkpoint) -> Result
         }
         (_, Some(other)) => Err(format!("has a backbone of model_type `{other}`; resnet and timm_backbone are read")),
     }
-}
-
-fn transformers_backbone(config: &Value, layout: &Layout) -> Result<ResnetConfig, String> {
-    let fields: BackboneFields = serde_json::from_value(config.clone())
-        .map_err(|error| format!("has a backbone_config that cannot be read: {error}"))?;
-    let last = format!("stage{}", fields.depths.len());
-    if fields.depths.len() != fields.hidden_sizes.len() || fields.depths.is_empty() || fields.depths.len() > 8 {
-        return Err("has a backbone_config whose depths and hidden_sizes do not fit".to_owned());
-    }
-    if fields.out_features.as_ref().and_then(|names| names.last()).is_some_and(|name| *name != last) {
-        return Err(format!("has a backbone_config that ends with another stage than {last}"));
-    }
-    let bottleneck = match fields.layer_type.as_str() {
-        "bottleneck" => true,
-        "basic" => false,
-        other => return Err(format!("has a backbone_config with layer_type `{other}`")),
-    };
-    let stages: Vec<(usize, usize)> = fields.depths.into_iter().zip(fields.hidden_sizes).collect();
-    let sizes = stages.iter().map(|(_, outputs)| *outputs).chain([fields.embedding_size]);
-    if sizes.into_iter().any(|size| size == 0 || size > MOST_WIDTH)
-        || stages.iter().any(|(depth, _)| *depth == 0 || *depth > MOST_LAYERS)
-    {
-        return Err("has a backbone_config with a size that no network has".to_owned());
-    }
-    Ok(ResnetConfig {
-        names: layout.backbone_names(Names::Transformers),
-        stem: fields.embedding_size,
-        stages,
-        bottleneck,
-        activation: activation("backbone_config.hidden_act", &fields.hidden_act)?,
-        downsample_in_first_stage: fields.downsample_in_first_stage,
-        downsample_in_bottleneck: fields.downsample_in_bottleneck,
-        dilated: false,
-    })
 }
 
 /// The name says how deep it is; how wide is read off the first block of each stage, where there is one.
@@ -278,5 +202,6 @@ fn timm_backbone(
         downsample_in_first_stage: false,
         downsample_in_bottleneck: false,
         dilated,
+        variant_d: false,
     })
 }

@@ -4,100 +4,13 @@ use candle_core::Tensor;
 
 use super::config::{DetrConfig, StackConfig};
 use super::names::Layout;
-use crate::compute::{Activation, LayerNorm, Linear, Mask, chain};
+use crate::compute::{LayerNorm, Linear, chain};
 use crate::error::{Error, Result};
-use crate::models::reader::{Reader, head_scale};
+use crate::models::positioned::{Attention, EncoderLayer, FeedForward, Mlp, plus};
+use crate::models::reader::Reader;
 
 /// torch's default.
 const LAYER_NORM_EPS: f32 = 1e-5;
-
-/// `DetrSelfAttention` or `DetrCrossAttention`.
-#[derive(Debug)]
-struct Attention {
-    /// Scaled by `1 / sqrt(head size)`.
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    heads: usize,
-}
-
-impl Attention {
-    fn new(reader: &Reader<'_>, config: &DetrConfig, heads: usize) -> Result<Self> {
-        let size = config.d_model;
-        let mut projections = if config.layout.packed {
-            packed(reader, size)?
-        } else {
-            let one = |name: &str| {
-                let reader = reader.at(name);
-                Ok((reader.values("weight", &[size, size])?, reader.values("bias", &[size])?))
-            };
-            [one("q_proj")?, one("k_proj")?, one("v_proj")?]
-        };
-        let [(weight, bias), ..] = &mut projections;
-        let scale = head_scale(size, heads);
-        weight.iter_mut().chain(bias).for_each(|value| *value *= scale);
-        let [q, k, v] = projections.map(|(weight, bias)| reader.linear_from(size, size, weight, Some(bias)));
-        let out_proj = reader.linear(config.layout.layer.out_proj, size, size)?;
-        Ok(Self { q_proj: q?, k_proj: k?, v_proj: v?, out_proj, heads })
-    }
-
-    /// Shapes: `q` and `residual` `[1, queries, size]`, `k` and `v` `[1, keys, size]` -> `[1, queries, size]`.
-    fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let (keys, values) = (chain(k).linear(&self.k_proj), chain(v).linear(&self.v_proj));
-        chain(q)
-            .linear(&self.q_proj)
-            .attend_to_both(keys, values, self.heads, Mask::Full)
-            .linear(&self.out_proj)
-            .plus(residual)
-            .run()
-    }
-}
-
-/// Weight and bias of queries, keys and values that are one tensor, as in torch's `MultiheadAttention`.
-fn packed(reader: &Reader<'_>, size: usize) -> Result<[(Vec<f32>, Vec<f32>); 3]> {
-    let weight = reader.values("in_proj_weight", &[3 * size, size])?;
-    let bias = reader.values("in_proj_bias", &[3 * size])?;
-    let part = |n: usize| {
-        let weight = weight.get(n * size * size..(n + 1) * size * size).unwrap_or_default().to_vec();
-        (weight, bias.get(n * size..(n + 1) * size).unwrap_or_default().to_vec())
-    };
-    Ok([part(0), part(1), part(2)])
-}
-
-/// `DetrMLP` and the norm behind it.
-#[derive(Debug)]
-struct FeedForward {
-    fc1: Linear,
-    fc2: Linear,
-    final_layer_norm: LayerNorm,
-    activation: Activation,
-}
-
-impl FeedForward {
-    fn new(reader: &Reader<'_>, config: &DetrConfig, ffn_dim: usize, norm: &str) -> Result<Self> {
-        let names = config.layout.layer;
-        Ok(Self {
-            fc1: reader.linear(names.fc1, ffn_dim, config.d_model)?,
-            fc2: reader.linear(names.fc2, config.d_model, ffn_dim)?,
-            final_layer_norm: reader.layer_norm(norm, config.d_model, LAYER_NORM_EPS)?,
-            activation: config.activation,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = chain(x).linear(&self.fc1).activation(self.activation).linear(&self.fc2).plus(x).run()?;
-        self.final_layer_norm.forward(&x)
-    }
-}
-
-/// `DetrEncoderLayer`.
-#[derive(Debug)]
-struct EncoderLayer {
-    self_attn: Attention,
-    self_attn_layer_norm: LayerNorm,
-    feed_forward: FeedForward,
-}
 
 /// `DetrDecoderLayer`.
 #[derive(Debug)]
@@ -107,10 +20,6 @@ struct DecoderLayer {
     encoder_attn: Attention,
     encoder_attn_layer_norm: LayerNorm,
     feed_forward: FeedForward,
-}
-
-fn plus(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    (x + y).map_err(Error::tensor("positions"))
 }
 
 /// Encoder and decoder.
@@ -130,20 +39,28 @@ impl Transformer {
             (0..stack.layers).map(move |n| reader.at(place).at("layers").at(n))
         };
         let (encoder, decoder) = (config.encoder, config.decoder);
+        let attention = |reader: &Reader<'_>, name: &str, heads: usize| {
+            Attention::new(&reader.at(name), config.d_model, heads, names.out_proj, config.layout.packed)
+        };
+        let feed_forward = |reader: &Reader<'_>, ffn_dim: usize, last: &str| {
+            let fc1 = reader.linear(names.fc1, ffn_dim, config.d_model)?;
+            let fc2 = reader.linear(names.fc2, config.d_model, ffn_dim)?;
+            Ok(FeedForward { fc1, fc2, final_layer_norm: norm(reader, last)?, activation: config.activation })
+        };
         let encoder_layer = |reader: Reader<'_>| {
             Ok(EncoderLayer {
-                self_attn: Attention::new(&reader.at(names.self_attn), config, encoder.heads)?,
+                self_attn: attention(&reader, names.self_attn, encoder.heads)?,
                 self_attn_layer_norm: norm(&reader, names.self_attn_norm)?,
-                feed_forward: FeedForward::new(&reader, config, encoder.ffn_dim, names.encoder_final_norm)?,
+                feed_forward: feed_forward(&reader, encoder.ffn_dim, names.encoder_final_norm)?,
             })
         };
         let decoder_layer = |reader: Reader<'_>| {
             Ok(DecoderLayer {
-                self_attn: Attention::new(&reader.at(names.self_attn), config, decoder.heads)?,
+                self_attn: attention(&reader, names.self_attn, decoder.heads)?,
                 self_attn_layer_norm: norm(&reader, names.self_attn_norm)?,
-                encoder_attn: Attention::new(&reader.at(names.encoder_attn), config, decoder.heads)?,
+                encoder_attn: attention(&reader, names.encoder_attn, decoder.heads)?,
                 encoder_attn_layer_norm: norm(&reader, names.encoder_attn_norm)?,
-                feed_forward: FeedForward::new(&reader, config, decoder.ffn_dim, names.decoder_final_norm)?,
+                feed_forward: feed_forward(&reader, decoder.ffn_dim, names.decoder_final_norm)?,
             })
         };
         Ok(Self {
@@ -157,9 +74,7 @@ impl Transformer {
     pub(super) fn encode(&self, tokens: &Tensor, positions: &Tensor) -> Result<Tensor> {
         let mut x = tokens.clone();
         for layer in &self.encoder {
-            let placed = plus(&x, positions)?;
-            x = layer.self_attn.forward(&placed, &placed, &x, &x)?;
-            x = layer.feed_forward.forward(&layer.self_attn_layer_norm.forward(&x)?)?;
+            x = layer.forward(&x, positions)?;
         }
         Ok(x)
     }
@@ -184,30 +99,21 @@ impl Transformer {
 #[derive(Debug)]
 pub(super) struct Heads {
     class: Linear,
-    boxes: [Linear; 3],
+    boxes: Mlp,
 }
 
 impl Heads {
     pub(super) fn new(reader: &Reader<'_>, config: &DetrConfig, classes: usize) -> Result<Self> {
         let size = config.d_model;
-        let layers = reader.at(config.layout.box_head).at("layers");
         Ok(Self {
             // One more for "no object".
             class: reader.linear(config.layout.class_head, classes + 1, size)?,
-            boxes: [layers.linear("0", size, size)?, layers.linear("1", size, size)?, layers.linear("2", 4, size)?],
+            boxes: Mlp::new(&reader.at(config.layout.box_head), &[size, size, size, 4])?,
         })
     }
 
     /// Logits `[1, queries, classes + 1]`, and the boxes' centre and size before the sigmoid `[1, queries, 4]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let [first, second, third] = &self.boxes;
-        let boxes = chain(x)
-            .linear(first)
-            .activation(Activation::Relu)
-            .linear(second)
-            .activation(Activation::Relu)
-            .linear(third)
-            .run()?;
-        Ok((chain(x).linear(&self.class).run()?, boxes))
+        Ok((chain(x).linear(&self.class).run()?, self.boxes.forward(x)?))
     }
 }

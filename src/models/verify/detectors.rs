@@ -25,9 +25,16 @@ const fn detr(stage: &'static str, slice: &'static str, expected: &'static [f32]
     }
 }
 
+const RT_DETR_V2_TEST: &str = "huggingface/transformers tests/models/rt_detr_v2/test_modeling_rt_detr_v2.py";
+
+const fn rt_detr_v2(stage: &'static str, expected: &'static [f32], atol: f32) -> Golden {
+    // The reference resizes with torchvision, whose grey levels differ from Pillow's by one here and there.
+    Golden { model: "rtdetr-v2-r18", atol, source: RT_DETR_V2_TEST, ..detr(stage, "[0, :3, :3]", expected) }
+}
+
 /// The published outputs that are compared. Those of `facebook/detr-resnet-50` belong to its revision `no_timm`, whose tensors
 /// are those of `main` under other names.
-static GOLDENS: [Golden; 6] = [
+static GOLDENS: [Golden; 8] = [
     detr(
         "decoder last_hidden_state",
         "[0, :3, :3]",
@@ -42,6 +49,8 @@ static GOLDENS: [Golden; 6] = [
     detr("scores", " of the boxes from 0.3 on", &[0.9982, 0.996, 0.9955, 0.9988, 0.9987]),
     detr("labels", " of the boxes from 0.3 on", &[75.0, 75.0, 63.0, 17.0, 17.0]),
     detr("boxes", "[0] from 0.3 on, pixels", &[40.1615, 70.809, 175.5476, 117.981]),
+    rt_detr_v2("logits", &[-3.7047, -5.1914, -6.1787, -4.0108, -9.3449, -5.2047, -4.1287, -4.7461, -5.8633], 2e-2),
+    rt_detr_v2("pred_boxes", &[0.2582, 0.5497, 0.4764, 0.1684, 0.1985, 0.212, 0.7665, 0.4146, 0.4669], 2e-3),
 ];
 
 /// Least score of the boxes that were published.

@@ -20,6 +20,9 @@ const DETR: Defaults = Defaults {
     std: [0.229, 0.224, 0.225],
 };
 const DETR_EDGES: Edges = Edges::Within { shortest: 800, longest: 1333 };
+/// Source: as [`DETR`], `models/rt_detr/image_processing_pil_rt_detr.py`; it normalises only where it is told to.
+const RT_DETR: Defaults = Defaults { names: &["RTDetrImageProcessor"], ..DETR };
+const RT_DETR_EDGES: Edges = Edges::Squash { height: 640, width: 640 };
 
 /// How large a picture becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,27 +60,40 @@ impl Proportional {
     /// # Errors
     /// Broken JSON, or a step that is not known here: [`Error::ModelFile`] names it.
     pub fn detr(json: Option<&str>, model: &str) -> Result<Self> {
-        Self::read(json.unwrap_or("{}")).map_err(|reason| Error::ModelFile {
-            model: model.into(),
-            file: "preprocessor_config.json".into(),
-            reason,
-        })
+        Self::checked(json, model, &DETR, DETR_EDGES)
     }
 
-    fn read(json: &str) -> std::result::Result<Self, String> {
+    /// As [`Proportional::detr`], RT-DETR's: to a fixed height and width, whatever the proportions.
+    ///
+    /// # Errors
+    /// As [`Proportional::detr`]; a size that keeps the proportions, which the network cannot take.
+    pub fn rt_detr(json: Option<&str>, model: &str) -> Result<Self> {
+        let read = Self::checked(json, model, &RT_DETR, RT_DETR_EDGES)?;
+        match read.edges {
+            Edges::Squash { .. } => Ok(read),
+            Edges::Within { .. } => Err(refused(model, "says a size without a fixed height and width".to_owned())),
+        }
+    }
+
+    fn checked(json: Option<&str>, model: &str, defaults: &Defaults, usual: Edges) -> Result<Self> {
+        Self::read(json.unwrap_or("{}"), defaults, usual).map_err(|reason| refused(model, reason))
+    }
+
+    fn read(json: &str, defaults: &Defaults, usual: Edges) -> std::result::Result<Self, String> {
         let value: Value = serde_json::from_str(json).map_err(|error| format!("broken JSON: {error}"))?;
         let file = value.get("image_processor").unwrap_or(&value).as_object().ok_or("not a JSON object")?;
         let named = ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| file.get(*key)?.as_str());
         if let Some(named) = named {
             let class =
                 named.trim_end_matches("Fast").trim_end_matches("Pil").replace("FeatureExtractor", "ImageProcessor");
-            if !DETR.names.contains(&class.as_str()) {
+            if !defaults.names.contains(&class.as_str()) {
                 return Err(format!(
                     "image_processor_type `{named}` is not known here (known: {})",
-                    DETR.names.join(", ")
+                    defaults.names.join(", ")
                 ));
             }
         }
+        let normalises = flag(file, "do_normalize", defaults.names == DETR.names)?;
         refuse_foreign_steps(file, &["do_pad", "do_convert_annotations"])?;
         if file.get("pad_size").is_some_and(|size| !size.is_null()) {
             return Err("the step `pad_size` is not known here".to_owned());
@@ -86,9 +102,9 @@ impl Proportional {
             return Err("without do_resize, the input may have any size".to_owned());
         }
         Ok(Self {
-            edges: edges(file)?,
-            filter: filter(file, &DETR)?,
-            values: values(rescale_factor(file)?, normalisation(file, &DETR)?),
+            edges: edges(file, usual)?,
+            filter: filter(file, defaults)?,
+            values: values(rescale_factor(file)?, if normalises { normalisation(file, defaults)? } else { None }),
         })
     }
 
@@ -130,6 +146,10 @@ impl Proportional {
     }
 }
 
+fn refused(model: &str, reason: String) -> Error {
+    Error::ModelFile { model: model.into(), file: "preprocessor_config.json".into(), reason }
+}
+
 /// Source: `get_size_with_aspect_ratio` in transformers 5.24, `image_transforms.py`: Python rounds halves to even, and the
 /// other side is truncated. A line of a panorama is one pixel at least, where the reference fails.
 fn within(width: u32, height: u32, shortest: u32, longest: u32) -> (u32, u32) {
@@ -151,7 +171,7 @@ fn within(width: u32, height: u32, shortest: u32, longest: u32) -> (u32, u32) {
 }
 
 /// `{"shortest_edge", "longest_edge"}`, the older number with `max_size`, or a fixed height and width.
-fn edges(file: &Map<String, Value>) -> std::result::Result<Edges, String> {
+fn edges(file: &Map<String, Value>, usual: Edges) -> std::result::Result<Edges, String> {
     let edge = |key: &str, value: &Value| side(key, value);
     let bounded = |shortest: u32, longest: u32| {
         if shortest > longest {
@@ -161,7 +181,7 @@ fn edges(file: &Map<String, Value>) -> std::result::Result<Edges, String> {
     };
     let max_size = file.get("max_size").filter(|value| !value.is_null());
     match file.get("size") {
-        None | Some(Value::Null) => Ok(DETR_EDGES),
+        None | Some(Value::Null) => Ok(usual),
         Some(number @ Value::Number(_)) => {
             let longest = max_size.map_or(Ok(1333), |value| edge("max_size", value))?;
             bounded(edge("size", number)?, longest)
@@ -212,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_form_of_a_size_is_read_and_others_are_named() {
-        let longest = |json: &str| Proportional::read(json).map(|read| (read.edges, read.filter));
+        let longest = |json: &str| Proportional::read(json, &DETR, DETR_EDGES).map(|read| (read.edges, read.filter));
         let within = |shortest, longest| Ok((Edges::Within { shortest, longest }, Resample::Bilinear));
         assert_eq!(longest(r#"{"size": 600}"#), within(600, 1333));
         assert_eq!(longest(r#"{"size": 600, "max_size": 1000, "do_pad": true}"#), within(600, 1000));
@@ -236,6 +256,18 @@ mod tests {
             let error = longest(json).unwrap_err();
             assert!(error.contains(reason), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn an_rt_detr_s_input_is_squashed_and_not_normalised() {
+        let usual = Proportional::rt_detr(None, "m").unwrap();
+        assert_eq!((usual.size(300, 500, 640), usual.values[2][255]), ((640, 640), 1.0));
+        let json = r#"{"image_processor_type": "RTDetrImageProcessor", "do_pad": false, "pad_size": null, "do_normalize": false,
+            "image_mean": [0.485, 0.456, 0.406], "size": {"height": 320, "width": 640}}"#;
+        assert_eq!(Proportional::rt_detr(Some(json), "m").unwrap().size(9, 9, 640), (640, 320));
+        let kept = r#"{"size": {"shortest_edge": 480, "longest_edge": 640}}"#;
+        let error = Proportional::rt_detr(Some(kept), "m").unwrap_err().to_string();
+        assert!(error.contains("without a fixed height and width"), "{error}");
     }
 
     #[test]
