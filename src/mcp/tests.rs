@@ -169,7 +169,9 @@ impl Session {
     fn finish(mut self) -> Vec<Value> {
         self.input.take();
         self.join(Duration::from_secs(5));
-        self.lines.try_iter().map(|line| serde_json::from_str(&line).unwrap()).collect()
+        // What was written may still be on its way through the thread that reads it.
+        let lines = std::iter::from_fn(|| self.lines.recv_timeout(Duration::from_secs(2)).ok());
+        lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
     }
 
     fn join(&mut self, limit: Duration) {
