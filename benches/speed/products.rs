@@ -1,7 +1,7 @@
 //! The layers that models are built of, at the sizes of `ViT-B/32` and of a detector's backbone.
 
 use candle_core::{Device, Tensor};
-use clip_aware::compute::{Activation, Backend, Conv2d, ConvShape, LayerNorm, Linear, Mask, chain};
+use clip_aware::compute::{Activation, Backend, ConvShape, LayerNorm, Linear, Mask, PixelConv, PixelMap, chain};
 use clip_aware::config::{DeviceChoice, PrecisionChoice};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -54,11 +54,14 @@ fn attention<const LEN: usize>(bencher: Bencher) {
     bencher.bench(|| black_box(chain(&qkv).self_attention(12, Mask::Full, None).run().unwrap()));
 }
 
-#[divan::bench(args = [(64, 64, 3, 52), (256, 64, 1, 52), (512, 512, 3, 13)])]
+/// Of one group, and depthwise ones.
+#[divan::bench(args = [(16, 16, 1, 208), (64, 64, 3, 52), (256, 64, 1, 52), (512, 512, 3, 13), (64, 0, 3, 104)])]
 fn convolution(bencher: Bencher, (inputs, outputs, kernel, side): (usize, usize, usize, usize)) {
-    let shape = ConvShape::new(inputs, outputs, kernel, 1);
-    let layer = Conv2d::new(shape, numbers(outputs * inputs * kernel * kernel), None, &Backend::cpu()).unwrap();
-    let x = tensor(&[1, inputs, side, side]);
-    let products = inputs * outputs * kernel * kernel * side * side;
-    bencher.counter(ItemsCount::new(products)).bench(|| black_box(layer.forward(&x, None).unwrap()));
+    let depthwise = outputs == 0;
+    let outputs = if depthwise { inputs } else { outputs };
+    let shape = ConvShape { groups: if depthwise { inputs } else { 1 }, ..ConvShape::new(inputs, outputs, kernel, 1) };
+    let count = shape.weight_dims().iter().product();
+    let layer = PixelConv::new(shape, numbers(count), vec![0.0; outputs], &Backend::cpu()).unwrap();
+    let x = PixelMap::from_channels(&tensor(&[1, inputs, side, side])).unwrap();
+    bencher.counter(ItemsCount::new(count * side * side)).bench(|| black_box(layer.forward(&x, None).unwrap()));
 }

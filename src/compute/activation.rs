@@ -1,4 +1,4 @@
-//! The non-linear functions between the layers of a network, and the pass that finishes a row of a matrix product.
+//! The non-linear functions between the layers of a network, and the pass that finishes a part of a matrix product.
 
 // Loop bodies are compiled for several kinds of vectors: they must end up inside the function that names the kind.
 #![allow(clippy::inline_always)]
@@ -20,6 +20,8 @@ pub enum Activation {
     Relu,
     /// `x * sigmoid(x)`, also named swish.
     Silu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
 }
 
 impl Activation {
@@ -37,44 +39,80 @@ impl Activation {
     }
 }
 
+/// Some columns of some rows of a matrix, which nobody else touches.
+pub(super) struct Block {
+    first: *mut f32,
+    stride: usize,
+    rows: usize,
+    width: usize,
+}
+
+impl Block {
+    /// `rows` rows of `width` numbers, `stride` apart, from `first` on.
+    ///
+    /// # Safety
+    /// They are there, and nobody else reads or writes them as long as the block lives.
+    pub(super) unsafe fn new(first: *mut f32, stride: usize, rows: usize, width: usize) -> Self {
+        Self { first, stride, rows, width }
+    }
+
+    #[inline(always)]
+    fn row(&mut self, index: usize) -> &mut [f32] {
+        assert!(index < self.rows, "a row outside of its block");
+        // SAFETY: `new` was told that the row is there and belongs to this block, which is borrowed as a whole.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(index * self.stride), self.width) }
+    }
+
+    /// Runs over all numbers: at once where the rows have no gaps.
+    #[inline(always)]
+    fn each(&mut self, run: impl Fn(&mut [f32])) {
+        if self.width == self.stride {
+            // SAFETY: as in `row`; rows without gaps are one run of numbers.
+            run(unsafe { std::slice::from_raw_parts_mut(self.first, self.rows * self.width) });
+        } else {
+            (0..self.rows).for_each(|index| run(self.row(index)));
+        }
+    }
+}
+
+/// What is added to a block's rows: numbers of another matrix, and from one of its rows to the next.
+pub(super) type Residual<'a> = (&'a [f32], usize);
+
 in_widest! {
-    /// Adds the bias, applies the activation, adds the residual, in place. Shapes: all `[width]`.
-    pub(super) fn finish_row(values: &mut [f32], bias: Option<&[f32]>, activation: Option<Activation>, residual: Option<&[f32]>)
-        = finish_row_body
+    /// Adds the bias to each row, applies the activation, adds the residual, applies the last activation, in place.
+    pub(super) fn finish_block(
+        block: &mut Block,
+        bias: Option<&[f32]>,
+        activation: Option<Activation>,
+        residual: Option<Residual<'_>>,
+        last: Option<Activation>,
+    ) = finish_block_body
 }
 
 #[inline(always)]
-fn finish_row_body<const FUSED: bool>(
-    values: &mut [f32],
+fn finish_block_body<const FUSED: bool>(
+    block: &mut Block,
     bias: Option<&[f32]>,
     activation: Option<Activation>,
-    residual: Option<&[f32]>,
+    residual: Option<Residual<'_>>,
+    last: Option<Activation>,
 ) {
     if let Some(bias) = bias {
-        values.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-    }
-    if let Some(activation) = activation {
-        apply::<FUSED>(activation, values);
-    }
-    if let Some(residual) = residual {
-        values.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
-    }
-}
-
-in_widest! {
-    /// Adds a bias to some values of one plane and applies the activation, in place.
-    pub(super) fn finish_plane(values: &mut [f32], bias: Option<f32>, activation: Option<Activation>) = finish_plane_body
-}
-
-#[inline(always)]
-fn finish_plane_body<const FUSED: bool>(values: &mut [f32], bias: Option<f32>, activation: Option<Activation>) {
-    if let Some(bias) = bias {
-        for x in values.iter_mut() {
-            *x += bias;
+        for index in 0..block.rows {
+            block.row(index).iter_mut().zip(bias).for_each(|(x, b)| *x += b);
         }
     }
     if let Some(activation) = activation {
-        apply::<FUSED>(activation, values);
+        block.each(|values| apply::<FUSED>(activation, values));
+    }
+    if let Some((values, stride)) = residual {
+        for index in 0..block.rows {
+            let values = values.get(index * stride..).unwrap_or_default();
+            block.row(index).iter_mut().zip(values).for_each(|(x, r)| *x += r);
+        }
+    }
+    if let Some(last) = last {
+        block.each(|values| apply::<FUSED>(last, values));
     }
 }
 
@@ -93,6 +131,7 @@ fn apply<const FUSED: bool>(activation: Activation, values: &mut [f32]) {
         }),
         Activation::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
         Activation::Silu => values.iter_mut().for_each(|x| *x /= 1.0 + exp::<FUSED>(-*x)),
+        Activation::Sigmoid => values.iter_mut().for_each(|x| *x = 1.0 / (1.0 + exp::<FUSED>(-*x))),
     }
 }
 
@@ -141,28 +180,43 @@ mod tests {
     use super::*;
 
     /// Values from torch 2.15: `quick_gelu` as `x * sigmoid(1.702 x)`, `nn.functional.gelu`, its tanh form, and `silu`, at f64.
-    const EXPECTED: [(Activation, [f64; 5]); 5] = [
+    const EXPECTED: [(Activation, [f64; 5]); 6] = [
         (Activation::QuickGelu, [-0.018_071_31, -0.149_611_56, 0.0, 0.845_795_77, 3.995_585_3]),
         (Activation::Gelu, [-0.004_049_69, -0.154_268_77, 0.0, 0.841_344_75, 3.999_873_3]),
         (Activation::GeluTanh, [-0.003_637_39, -0.154_285_99, 0.0, 0.841_191_99, 3.999_929_7]),
         (Activation::Silu, [-0.142_277_62, -0.188_770_33, 0.0, 0.731_058_58, 3.928_055_2]),
         (Activation::Relu, [0.0, 0.0, 0.0, 1.0, 4.0]),
+        (Activation::Sigmoid, [0.047_425_87, 0.377_540_67, 0.5, 0.731_058_58, 0.982_013_79]),
     ];
+
+    fn finish(
+        values: &mut [f32],
+        stride: usize,
+        width: usize,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        residual: Option<Residual<'_>>,
+    ) {
+        // SAFETY: the rows lie in `values`, which is borrowed for this call.
+        let mut block = unsafe { Block::new(values.as_mut_ptr(), stride, values.len() / stride, width) };
+        finish_block(&mut block, bias, Some(activation), residual, None);
+    }
 
     #[test]
     fn activations_equal_the_reference_with_and_without_a_bias() {
         let inputs = [-3f32, -0.5, 0.0, 1.0, 4.0];
         for (activation, expected) in EXPECTED {
+            // As one run, in rows, and in rows with gaps.
             let mut bare = inputs.repeat(5);
-            let mut biased: Vec<f32> = bare.iter().map(|x| x - 1.0).collect();
-            finish_row(&mut bare, None, Some(activation), None);
-            finish_row(&mut biased, Some(&[1.0; 25]), Some(activation), Some(&[2.0; 25]));
-            let mut plane: Vec<f32> = inputs.iter().map(|x| x + 1.0).collect();
-            finish_plane(&mut plane, Some(-1.0), Some(activation));
-            for x in &mut biased {
-                *x -= 2.0;
-            }
-            for row in bare.chunks(5).chain(biased.chunks(5)).chain([plane.as_slice()]) {
+            finish(&mut bare, 25, 25, None, activation, None);
+            let mut biased: Vec<f32> = inputs.repeat(6).iter().map(|x| x - 1.0).collect();
+            finish(&mut biased, 5, 5, Some(&[1.0; 5]), activation, Some((&[2.0; 30], 5)));
+            let mut gaps: Vec<f32> = inputs.repeat(6).iter().map(|x| x + 1.0).collect();
+            finish(&mut gaps, 10, 5, Some(&[-1.0; 5]), activation, Some((&[2.0; 30], 0)));
+            assert!(gaps.chunks(10).all(|row| row[5..].iter().zip(inputs).all(|(x, y)| (x - y - 1.0).abs() < 1e-6)));
+            let gaps = gaps.chunks(10).flat_map(|row| &row[..5]);
+            let shifted: Vec<f32> = biased.iter().chain(gaps).map(|x| x - 2.0).collect();
+            for row in bare.chunks(5).chain(shifted.chunks(5)) {
                 for (found, expected) in row.iter().zip(expected) {
                     assert!((f64::from(*found) - expected).abs() < 2e-6, "{activation:?}: {found} {expected}");
                 }

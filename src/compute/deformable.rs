@@ -7,7 +7,7 @@
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::conv::with_values;
+use super::pixel_map::with_values;
 use super::simd::in_widest;
 use crate::error::{Error, Result};
 

@@ -143,6 +143,7 @@ pub(super) fn activate(x: Tensor, activation: Option<Activation>) -> candle_core
         Some(Activation::GeluTanh) => x.gelu(),
         Some(Activation::Relu) => x.relu(),
         Some(Activation::Silu) => candle_nn::ops::silu(&x),
+        Some(Activation::Sigmoid) => candle_nn::ops::sigmoid(&x),
     }
 }
 

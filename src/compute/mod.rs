@@ -1,6 +1,6 @@
 //! The device and the precision that models run on, and the layers that every model is built from.
 //!
-//! Models hold [`Linear`], [`LayerNorm`], [`Embedding`], [`Conv2d`] and write what flows through them as a [`chain()`], never
+//! Models hold [`Linear`], [`LayerNorm`], [`Embedding`], [`PixelConv`] and write what flows through them as a [`chain()`], never
 //! candle's own layers: this room is the one place where a faster kernel replaces them. Layers are made from plain `f32`
 //! values, so that a kernel may pack them as it likes.
 
@@ -19,29 +19,29 @@ mod buffers;
 mod chain;
 mod conv;
 mod deformable;
+mod depthwise;
 mod gpu;
 mod layers;
 mod norm;
 mod pages;
 mod patches;
-mod pixel_conv;
+mod pixel_map;
 mod pixel_pool;
-mod pool;
 mod product;
 mod simd;
+mod spread;
 
 pub use activation::Activation;
 pub use attention::Mask;
 pub use chain::{Chain, chain, select_rows};
-pub(crate) use conv::with_values;
-pub use conv::{Conv2d, ConvShape};
+pub use conv::{ConvShape, PixelConv};
 pub use deformable::Sampling;
 pub(crate) use layers::tensor;
 pub use layers::{Embedding, LayerNorm, Linear};
 pub(crate) use pages::prefer_large_pages;
 pub use patches::{patch_rows, unfold_patches};
-pub use pixel_conv::{PixelConv, PixelMap};
-pub use pool::{max_pool, upsample_twice};
+pub use pixel_map::PixelMap;
+pub(crate) use pixel_map::with_values;
 
 /// Where and in which precision a model runs.
 #[derive(Debug, Clone)]

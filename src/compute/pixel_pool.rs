@@ -4,68 +4,32 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::buffers::Buffer;
-use super::conv::with_values;
-use super::pixel_conv::{Data, PixelMap};
-use super::pool::pool_with_candle;
+use super::pixel_map::{Data, PixelMap};
 use crate::error::{Error, Result};
 
 impl PixelMap {
-    /// Shape: `[b, h, w, channels]`.
-    pub fn dims(&self) -> [usize; 4] {
-        self.dims
-    }
-
-    /// Every pixel a row, in reading order. Shape: -> `[b, h * w, channels]`.
+    /// The largest value of each channel in square windows, `stride` apart; a border of `padding` pixels never wins. Shape: ->
+    /// `[b, h', w', channels]`, `h' = (h + 2 * padding - window) / stride + 1`.
     ///
     /// # Errors
-    /// The device has no room.
-    pub fn to_rows(&self) -> Result<Tensor> {
+    /// The map is smaller than a window, or the device fails.
+    pub fn max_pool(&self, window: usize, stride: usize, padding: usize) -> Result<Self> {
         let [b, h, w, c] = self.dims;
-        self.to_tensor()?.reshape((b, h * w, c)).map_err(Error::tensor("map"))
-    }
-
-    /// The reverse of [`PixelMap::to_rows`]. Shape: `[b, h * w, channels]`.
-    ///
-    /// # Errors
-    /// The rows do not fit.
-    pub fn from_rows(rows: &Tensor, height: usize, width: usize) -> Result<Self> {
-        let run = || {
-            let (b, cells, c) = rows.dims3()?;
-            if cells != height * width {
-                candle_core::bail!("{cells} rows for a map of {height} x {width}");
-            }
-            let dims = [b, height, width, c];
-            if !rows.device().is_cpu() {
-                return Ok(Self { dims, data: Data::Device(rows.contiguous()?.reshape(dims.as_slice())?) });
-            }
-            let mut buffer = Buffer::of::<f32>(dims.iter().product());
-            with_values(&rows.contiguous()?, |values| {
-                buffer.slice_mut::<f32>().iter_mut().zip(values).for_each(|(to, from)| *to = *from);
-            })?;
-            Ok(Self { dims, data: Data::Cpu(buffer) })
+        let side = |n: usize| (n + 2 * padding).checked_sub(window).map(|room| room / stride + 1);
+        let (Some(out_h), Some(out_w)) = (side(h), side(w)) else {
+            let error = candle_core::Error::msg(format!("a map of {h} x {w} is smaller than a window of {window}"));
+            return Err(Error::tensor("max pooling")(error));
         };
-        run().map_err(Error::tensor("map"))
-    }
-
-    /// The largest value of each channel in windows of 3 x 3, two apart, with a border that never wins. Shape: -> `[b, h',
-    /// w', channels]`, half the sides, rounded up.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn max_pool(&self) -> Result<Self> {
-        let [b, h, w, c] = self.dims;
-        let dims = [b, h.div_ceil(2), w.div_ceil(2), c];
+        let range = |at: usize| (at * stride).saturating_sub(padding)..(at * stride + window).saturating_sub(padding);
         let line = |image: &[f32], y: usize, out: &mut [f32]| {
             for (x, pixel) in out.chunks_exact_mut(c.max(1)).enumerate() {
                 pixel.fill(f32::NEG_INFINITY);
-                for source in
-                    window(image, (h, w, c), (2 * y).saturating_sub(1)..2 * y + 2, (2 * x).saturating_sub(1)..2 * x + 2)
-                {
+                for source in self::window(image, (h, w, c), range(y), range(x)) {
                     pixel.iter_mut().zip(source).for_each(|(most, x)| *most = if *x > *most { *x } else { *most });
                 }
             }
         };
-        self.lines(dims, line, |x| pool_with_candle(x, 3, 2, 1))
+        self.lines([b, out_h, out_w, c], line, |x| pool_with_candle(x, window, stride, padding))
     }
 
     /// The mean of each channel in windows of 2 x 2, two apart; where a side is odd the last window has what there is. Shape:
@@ -152,14 +116,9 @@ impl PixelMap {
         line: impl Fn(&[f32], usize, &mut [f32]) + Sync,
         candle: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Self> {
-        let [b, h, w, c] = dims;
+        let [_, h, ..] = dims;
         let data = match &self.data {
-            Data::Cpu(_) => {
-                let mut out = Buffer::of::<f32>(dims.iter().product());
-                let lines = out.slice_mut::<f32>().par_chunks_mut((w * c).max(1)).take(b * h).enumerate();
-                lines.for_each(|(at, pixels)| line(self.image(at / h), at % h, pixels));
-                Data::Cpu(out)
-            }
+            Data::Cpu(_) => Data::from_lines(dims, |at, pixels| line(self.image(at / h), at % h, pixels)),
             Data::Device(x) => {
                 let run = || candle(&x.permute((0, 3, 1, 2))?.contiguous()?)?.permute((0, 2, 3, 1))?.contiguous();
                 Data::Device(run().map_err(Error::tensor("pooling"))?)
@@ -167,6 +126,22 @@ impl PixelMap {
         };
         Ok(Self { dims, data })
     }
+}
+
+/// As [`PixelMap::max_pool`], with candle's operations, channel by channel. Shape: `[b, c, h, w]`.
+fn pool_with_candle(x: &Tensor, window: usize, stride: usize, padding: usize) -> candle_core::Result<Tensor> {
+    let border = |x: &Tensor, dim: usize| {
+        if padding == 0 {
+            return Ok(x.clone());
+        }
+        let mut dims = x.dims().to_vec();
+        if let Some(side) = dims.get_mut(dim) {
+            *side = padding;
+        }
+        let edge = Tensor::full(f32::NEG_INFINITY, dims, x.device())?.to_dtype(x.dtype())?;
+        Tensor::cat(&[&edge, x, &edge], dim)
+    };
+    border(&border(x, 2)?, 3)?.contiguous()?.max_pool2d_with_stride(window, stride)
 }
 
 /// The pixels of a window, as far as it lies in the image.
@@ -186,7 +161,6 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::compute::{max_pool, upsample_twice};
 
     fn values(x: &Tensor) -> Vec<f32> {
         x.flatten_all().unwrap().to_vec1().unwrap()
@@ -206,9 +180,11 @@ mod tests {
             let both = |of: &dyn Fn(&PixelMap) -> PixelMap| {
                 [&map, &on_device].map(|map| values(&of(map).to_tensor().unwrap()))
             };
-            let most = pixels(&max_pool(&x, 3, 2, 1).unwrap());
-            assert_eq!(both(&|map| map.max_pool().unwrap()), [most.clone(), most]);
-            let twice = pixels(&upsample_twice(&x).unwrap());
+            for (window, stride, padding) in [(3, 2, 1), (5, 1, 2), (1, 1, 0), (3, 1, 1)] {
+                let [most, other] = both(&|map| map.max_pool(window, stride, padding).unwrap());
+                assert_eq!(most, other, "{window} {stride} {padding}");
+            }
+            let twice = pixels(&x.upsample_nearest2d(2 * h, 2 * w).unwrap());
             assert_eq!(both(&|map| map.upsample_twice().unwrap()), [twice.clone(), twice]);
             let [mean, other] = both(&|map| map.average_pool().unwrap());
             assert!(mean.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-6) && mean.len() == other.len());
@@ -218,9 +194,21 @@ mod tests {
             }
             let joined = pixels(&Tensor::cat(&[&x, &x], 1).unwrap());
             assert_eq!(both(&|map| map.beside(map).unwrap()), [joined.clone(), joined]);
-            let rows = map.to_rows().unwrap();
-            assert_eq!(values(&PixelMap::from_rows(&rows, h, w).unwrap().to_tensor().unwrap()), pixels(&x));
-            assert!(PixelMap::from_rows(&rows, h, w + 1).is_err());
         }
+    }
+
+    #[test]
+    fn a_window_takes_the_largest_value_inside_the_input() {
+        let x = Tensor::from_vec((0..20u8).map(|n| -f32::from(n)).collect::<Vec<_>>(), (1, 1, 4, 5), &Device::Cpu);
+        let map = PixelMap::from_channels(&x.unwrap()).unwrap();
+        let same = map.max_pool(3, 1, 1).unwrap().with_numbers(<[f32]>::to_vec).unwrap();
+        assert_eq!(same[..7], [0., 0., -1., -2., -3., 0., 0.]);
+        assert_eq!(same.len(), 20);
+        let half = map.max_pool(2, 2, 0).unwrap();
+        assert_eq!(
+            (half.dims(), half.with_numbers(<[f32]>::to_vec).unwrap()),
+            ([1, 2, 2, 1], vec![0., -2., -10., -12.])
+        );
+        assert!(map.max_pool(7, 1, 0).is_err());
     }
 }

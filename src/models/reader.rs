@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::checkpoint::Checkpoint;
-use crate::compute::{Backend, Conv2d, ConvShape, Embedding, LayerNorm, Linear, PixelConv, prefer_large_pages};
+use crate::compute::{Backend, ConvShape, Embedding, LayerNorm, Linear, PixelConv, prefer_large_pages};
 use crate::error::{Error, Result};
 
 /// Builds a model from a checkpoint. `build` runs twice: the first run only notes which tensors it asks for, so that all
@@ -107,20 +107,14 @@ impl<'a> Reader<'a> {
     }
 
     /// `name.weight` and `name.bias` of a convolution.
-    pub fn conv(&self, name: &str, shape: ConvShape) -> Result<Conv2d> {
+    pub fn pixel_conv(&self, name: &str, shape: ConvShape) -> Result<PixelConv> {
         let layer = self.at(name);
         let weight = layer.values("weight", &shape.weight_dims())?;
         let bias = layer.values("bias", &[shape.outputs])?;
-        self.conv_from(shape, weight, bias)
+        self.pixel_conv_from(shape, weight, bias)
     }
 
     /// `conv.weight` with the batch norm that follows it folded in; a checkpoint without one has `conv.bias` instead.
-    pub fn conv_batch_norm(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<Conv2d> {
-        let (weight, bias) = self.folded(conv, norm, shape, eps)?;
-        self.conv_from(shape, weight, bias)
-    }
-
-    /// As [`Reader::conv_batch_norm`], for maps whose channels lie side by side.
     pub fn pixel_conv_batch_norm(&self, conv: &str, norm: &str, shape: ConvShape, eps: f32) -> Result<PixelConv> {
         let (weight, bias) = self.folded(conv, norm, shape, eps)?;
         self.pixel_conv_from(shape, weight, bias)
@@ -129,7 +123,7 @@ impl<'a> Reader<'a> {
     /// A convolution from values that have been read; empty while notes are taken.
     pub fn pixel_conv_from(&self, shape: ConvShape, weight: Vec<f32>, bias: Vec<f32>) -> Result<PixelConv> {
         if self.notes.is_some() {
-            let empty = ConvShape { inputs: 0, outputs: 0, ..shape };
+            let empty = ConvShape { inputs: 0, outputs: 0, groups: 1, ..shape };
             return PixelConv::new(empty, Vec::new(), Vec::new(), self.backend);
         }
         PixelConv::new(shape, weight, bias, self.backend)
@@ -160,15 +154,6 @@ impl<'a> Reader<'a> {
             bias.push(beta - mean * scale);
         }
         Ok((weight, bias))
-    }
-
-    /// A convolution from values that have been read; empty while notes are taken.
-    fn conv_from(&self, shape: ConvShape, weight: Vec<f32>, bias: Vec<f32>) -> Result<Conv2d> {
-        if self.notes.is_some() {
-            let empty = ConvShape { inputs: 0, outputs: 0, groups: 1, ..shape };
-            return Conv2d::new(empty, Vec::new(), None, self.backend);
-        }
-        Conv2d::new(shape, weight, Some(bias), self.backend)
     }
 
     /// `name.weight` of a table.

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 
 pub(super) use self::config::{MOST_LAYERS, MOST_WIDTH, activation};
 use super::reader::Reader;
-use crate::compute::{Activation, Conv2d, ConvShape, PixelConv, PixelMap, max_pool};
+use crate::compute::{Activation, ConvShape, PixelConv, PixelMap};
 use crate::error::{Error, Result};
 
 /// `eps` of torchvision's, timm's and the detectors' frozen batch norm.
@@ -122,9 +122,8 @@ impl ResnetConfig {
 /// The network without its classifier.
 #[derive(Debug)]
 pub(super) struct Resnet {
-    stem: Conv2d,
-    /// The other two convolutions of a stem of three.
-    more_stem: Vec<PixelConv>,
+    /// One convolution, or three.
+    stem: Vec<PixelConv>,
     stages: Vec<Vec<Block>>,
     activation: Activation,
 }
@@ -153,8 +152,7 @@ impl Resnet {
             stages.push(blocks.collect::<Result<_>>()?);
             inputs = outputs;
         }
-        let (stem, more_stem) = stem(reader, config)?;
-        Ok(Self { stem, more_stem, stages, activation: config.activation })
+        Ok(Self { stem: stem(reader, config)?, stages, activation: config.activation })
     }
 
     /// Shapes: `[b, 3, h, w]` -> `[b, h / stride, w / stride, channels]`, sides rounded up; channels side by side.
@@ -166,16 +164,11 @@ impl Resnet {
     /// What the last `count` stages put out, the finest map first. Shapes: as [`Resnet::forward`], each stage with its stride.
     pub(super) fn maps(&self, x: &Tensor, count: usize) -> Result<Vec<PixelMap>> {
         let activation = Some(self.activation);
-        let x = self.stem.forward(x, activation)?; // [b, stem, h / 2, w / 2]
-        let mut x = if self.more_stem.is_empty() {
-            PixelMap::from_channels(&max_pool(&x, 3, 2, 1)?)?
-        } else {
-            let mut x = PixelMap::from_channels(&x)?;
-            for conv in &self.more_stem {
-                x = conv.forward(&x, activation)?;
-            }
-            x.max_pool()?
-        }; // [b, h / 4, w / 4, stem]
+        let mut x = PixelMap::from_channels(x)?;
+        for conv in &self.stem {
+            x = conv.forward(&x, activation)?; // [b, h / 2, w / 2, stem]
+        }
+        let mut x = x.max_pool(3, 2, 1)?; // [b, h / 4, w / 4, stem]
         let mut maps = Vec::with_capacity(count);
         let first = self.stages.len().saturating_sub(count);
         for (stage, blocks) in self.stages.iter().enumerate() {
@@ -193,21 +186,24 @@ impl Resnet {
 }
 
 /// What a network begins with: one convolution of 7 x 7, or three of 3 x 3.
-fn stem(reader: &Reader<'_>, config: &ResnetConfig) -> Result<(Conv2d, Vec<PixelConv>)> {
+fn stem(reader: &Reader<'_>, config: &ResnetConfig) -> Result<Vec<PixelConv>> {
     let (conv, norm) = config.names.stem();
     if !config.variant_d {
         let shape = ConvShape::new(3, config.stem, 7, 2);
-        return Ok((reader.conv_batch_norm(conv, norm, shape, BATCH_NORM_EPS)?, Vec::new()));
+        return Ok(vec![reader.pixel_conv_batch_norm(conv, norm, shape, BATCH_NORM_EPS)?]);
     }
     let half = config.stem / 2;
-    let place = |n: usize| reader.at("embedder.embedder").at(n);
-    let first = ConvShape::new(3, half, 3, 2);
-    let more = [(1, half), (2, config.stem)].into_iter().map(|(n, outputs)| {
-        let shape = ConvShape::new(half, outputs, 3, 1);
-        place(n).pixel_conv_batch_norm("convolution", "normalization", shape, BATCH_NORM_EPS)
+    let shapes = [(3, half, 2), (half, half, 1), (half, config.stem, 1)];
+    let convs = shapes.into_iter().enumerate().map(|(n, (inputs, outputs, stride))| {
+        let shape = ConvShape::new(inputs, outputs, 3, stride);
+        reader.at("embedder.embedder").at(n).pixel_conv_batch_norm(
+            "convolution",
+            "normalization",
+            shape,
+            BATCH_NORM_EPS,
+        )
     });
-    let more = more.collect::<Result<_>>()?;
-    Ok((place(0).conv_batch_norm("convolution", "normalization", first, BATCH_NORM_EPS)?, more))
+    convs.collect()
 }
 
 /// What a block's place in its stage says.

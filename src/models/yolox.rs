@@ -10,9 +10,9 @@ mod pafpn;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Device, Tensor};
 use image::RgbImage;
 
+use self::blocks::focus;
 use self::head::Level;
 use self::pafpn::Pafpn;
 use super::checkpoint::Checkpoint;
@@ -107,29 +107,30 @@ impl Yolox {
     /// # Errors
     /// The sizes do not fit.
     pub fn forward(&self, pixels: &[f32], h: usize, w: usize) -> Result<Vec<f32>> {
-        let x = Tensor::from_slice(pixels, (1, 3, h, w), &self.backend.device)
-            .and_then(|x| x.to_dtype(self.backend.dtype()))
-            .map_err(Error::tensor("detector input"))?;
-        let maps = self.backbone.forward(&x)?;
+        if pixels.len() != 3 * h * w {
+            let error = candle_core::Error::msg(format!("{} numbers for three channels of {h} x {w}", pixels.len()));
+            return Err(Error::tensor("detector input")(error));
+        }
+        let maps = self.backbone.forward(&focus(pixels, h, w, &self.backend)?)?;
         let width = 5 + self.sizes.classes;
         let mut rows = Vec::new();
         for (level, map) in self.head.iter().zip(&maps) {
-            let out = level.forward(map)?; // [1, 5 + classes, h / stride, w / stride]
-            let values = out
-                .to_device(&Device::Cpu)
-                .and_then(|out| out.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>())
-                .map_err(Error::tensor("detector output"))?;
-            let cells = values.len() / width;
+            let [reg_obj, cls] = level.forward(map)?;
+            let [_, lines, columns, _] = cls.dims();
             let start = rows.len();
-            rows.resize(start + values.len(), 0.0);
-            for (channel, plane) in values.chunks(cells.max(1)).enumerate() {
-                for (cell, value) in plane.iter().enumerate() {
-                    let value = if channel < 4 { *value } else { 1.0 / (1.0 + (-value).exp()) };
-                    if let Some(row) = rows.get_mut(start + cell * width + channel) {
-                        *row = value;
-                    }
+            rows.resize(start + lines * columns * width, 0.0);
+            let (_, own) = rows.split_at_mut(start);
+            reg_obj.with_numbers(|reg_obj| {
+                for (row, [x, y, w, h, objectness]) in own.chunks_exact_mut(width).zip(reg_obj.as_chunks::<5>().0) {
+                    let objectness = 1.0 / (1.0 + (-objectness).exp());
+                    row.iter_mut().zip([*x, *y, *w, *h, objectness]).for_each(|(place, value)| *place = value);
                 }
-            }
+            })?;
+            cls.with_numbers(|cls| {
+                for (row, cls) in own.chunks_exact_mut(width).zip(cls.chunks_exact(self.sizes.classes)) {
+                    row.iter_mut().skip(5).zip(cls).for_each(|(place, value)| *place = *value);
+                }
+            })?;
         }
         Ok(rows)
     }
@@ -187,6 +188,9 @@ impl Network for Yolox {
         let (mut boxes, mut scores, mut classes) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows.chunks_exact(5 + self.sizes.classes) {
             let [x, y, w, h, objectness, of_class @ ..] = row else { continue };
+            if *objectness < floor {
+                continue; // No class has a probability above 1.
+            }
             let best = of_class.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
             let Some((class, of_class)) = best else { continue };
             let score = objectness * of_class;

@@ -52,9 +52,14 @@ fn layers_of_tensors_equal_packed_ones_under_every_activation() {
         &chain(&half(&x)).norm(&norm_t).run().unwrap(),
         &chain(&x).norm(&norm).run().unwrap(),
     );
-    for activation in
-        [Activation::QuickGelu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu]
-    {
+    for activation in [
+        Activation::QuickGelu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Sigmoid,
+    ] {
         let expected = chain(&x).norm(&norm).linear(&first).activation(activation).linear(&second).plus(&x).run();
         let x = half(&x);
         let found = chain(&x).norm(&norm_t).linear(&first_t).activation(activation).linear(&second_t).plus(&x).run();

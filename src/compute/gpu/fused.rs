@@ -153,6 +153,7 @@ impl InplaceOp1 for Finish<'_> {
             Activation::GeluTanh => 3,
             Activation::Relu => 4,
             Activation::Silu => 5,
+            Activation::Sigmoid => 6,
         });
         let (values, bias, residual) = (address(storage, layout)?, address_of(self.bias)?, address_of(self.residual)?);
         let row = self.row as u32;

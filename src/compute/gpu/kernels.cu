@@ -107,6 +107,7 @@ __device__ inline float activate(float x, int activation) {
         case 3: return x / (1.0f + __expf(-1.5957691f * (x + 0.044715f * x * x * x)));
         case 4: return fmaxf(x, 0.0f);
         case 5: return x / (1.0f + __expf(-x));
+        case 6: return 1.0f / (1.0f + __expf(-x));
         default: return x;
     }
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::rows::{Matrix, Rows};
 use super::unit::{Kernel, Tile};
 use super::weights::Weights;
-use crate::compute::activation::{Activation, finish_row};
+use crate::compute::activation::{Activation, Block, finish_block};
 use crate::compute::buffers::{Apart, Buffer};
 use crate::compute::norm::Norm;
 
@@ -179,7 +179,7 @@ impl Product<'_> {
 ///
 /// # Safety
 /// They lie within the product of rows of `outputs` numbers at `out`, and nobody else touches them.
-pub(super) unsafe fn finish_rows(
+pub(crate) unsafe fn finish_rows(
     epilogue: &Epilogue<'_>,
     out: *mut f32,
     outputs: usize,
@@ -191,15 +191,14 @@ pub(super) unsafe fn finish_rows(
         return;
     }
     let bias = bias.and_then(|bias| bias.get(columns.clone()));
-    for row in rows {
-        // SAFETY: as the caller vouches.
-        let values = unsafe { std::slice::from_raw_parts_mut(out.add(row * outputs + columns.start), columns.len()) };
-        let residual = residual.as_ref().and_then(|residual| residual.row(row).get(columns.clone()));
-        finish_row(values, bias, *activation, residual);
-        if last.is_some() {
-            finish_row(values, None, *last, None);
-        }
-    }
+    let residual = residual.map(|residual| {
+        let at = rows.start * residual.stride + columns.start;
+        (residual.values.get(at..).unwrap_or_default(), residual.stride)
+    });
+    // SAFETY: as the caller vouches.
+    let mut block =
+        unsafe { Block::new(out.add(rows.start * outputs + columns.start), outputs, rows.len(), columns.len()) };
+    finish_block(&mut block, bias, *activation, residual, *last);
 }
 
 /// The function for this many rows.

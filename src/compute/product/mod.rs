@@ -26,7 +26,7 @@ mod avx_vnni;
 mod portable;
 
 pub(crate) use convolve::{Lines, Tap, convolve};
-pub(crate) use drive::{Epilogue, multiply};
+pub(crate) use drive::{Epilogue, finish_rows, multiply};
 pub(crate) use panels::Panels;
 pub(crate) use rows::Matrix;
 pub(crate) use unit::{Kernel, Number};

@@ -62,20 +62,6 @@ impl Panels {
         panels
     }
 
-    /// Panels that `fill` writes: it is given a panel's number and its `[depth, kernel's columns]` numbers.
-    pub(crate) fn filled(
-        kernel: &'static Kernel,
-        depth: usize,
-        columns: usize,
-        mut fill: impl FnMut(usize, &mut [f32]),
-    ) -> Self {
-        let mut panels = Self::empty(kernel, depth, columns);
-        let count = columns.div_ceil(kernel.columns);
-        let numbers = panels.values.slice_mut::<f32>().chunks_mut((kernel.columns * depth).max(1));
-        numbers.take(count).enumerate().for_each(|(panel, numbers)| fill(panel, numbers));
-        panels
-    }
-
     fn empty(kernel: &'static Kernel, depth: usize, columns: usize) -> Self {
         let values = Buffer::of::<f32>(columns.next_multiple_of(kernel.columns) * depth);
         Self { kernel, values, depth, columns }
@@ -92,28 +78,15 @@ impl Panels {
     /// # Panics
     /// When the shapes do not fit.
     pub(crate) fn multiply(&self, x: Matrix<'_>, columns: usize, out: &mut [f32], out_stride: usize) {
-        assert!(
-            x.rows == 0 || out.len() >= (x.rows - 1) * out_stride + columns && out_stride >= columns,
-            "a product's shapes do not fit"
-        );
-        // SAFETY: the assertion.
-        unsafe { self.multiply_at(x, columns, out.as_mut_ptr(), out_stride) }
-    }
-
-    /// As [`Panels::multiply`], for rows of which others write other columns at the same time.
-    ///
-    /// # Safety
-    /// `columns` numbers of each row lie at `out`, rows `out_stride` apart, and nobody else touches them.
-    ///
-    /// # Panics
-    /// When the shapes do not fit.
-    pub(crate) unsafe fn multiply_at(&self, x: Matrix<'_>, columns: usize, out: *mut f32, out_stride: usize) {
         /// Bytes of the left side that stay in the second-level cache.
         const CACHED: usize = 192 << 10;
         assert!(
             columns <= self.columns
                 && x.width <= self.depth
-                && (x.rows == 0 || x.values.len() >= (x.rows - 1) * x.stride + x.width),
+                && out_stride >= columns
+                && (x.rows == 0
+                    || x.values.len() >= (x.rows - 1) * x.stride + x.width
+                        && out.len() >= (x.rows - 1) * out_stride + columns),
             "a product's shapes do not fit"
         );
         let block = self.kernel.block_of(x.width);
@@ -124,8 +97,8 @@ impl Panels {
             let steps = block.min(x.width - start);
             let mut tile = |index: usize, panel: usize| {
                 let at = At { row: index * self.kernel.rows(), panel, start, steps, columns };
-                // SAFETY: as the caller vouches; rows and columns are within `x` and `columns`.
-                unsafe { self.tile(&x, &at, out, out_stride, margin.slice_mut()) }
+                // SAFETY: rows and columns are within `x`, `columns` and `out`, as the assertion says.
+                unsafe { self.tile(&x, &at, out.as_mut_ptr(), out_stride, margin.slice_mut()) }
             };
             if x.rows * steps * size_of::<f32>() <= CACHED {
                 (0..panels).for_each(|panel| (0..tiles).for_each(|index| tile(index, panel)));
@@ -138,7 +111,7 @@ impl Panels {
     /// One tile over one block of the depth.
     ///
     /// # Safety
-    /// As [`Panels::multiply_at`].
+    /// The tile's rows and columns lie within `x`, the panels, and rows of `out_stride` numbers at `out`.
     unsafe fn tile(&self, x: &Matrix<'_>, at: &At, out: *mut f32, out_stride: usize, margin: &mut [f32]) {
         let width = self.kernel.columns;
         let rows = self.kernel.rows().min(x.rows - at.row);

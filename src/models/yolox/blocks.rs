@@ -1,10 +1,8 @@
 //! The parts that backbone and head are made of (`yolox/models/network_blocks.py`).
 
-use candle_core::Tensor;
-
 use super::Sizes;
-use crate::compute::{Activation, Conv2d, ConvShape};
-use crate::error::{Error, Result};
+use crate::compute::{Activation, Backend, ConvShape, PixelConv, PixelMap};
+use crate::error::Result;
 use crate::models::reader::Reader;
 
 /// `eps` of the reference's batch norms (`exps/default`, `init_yolo`).
@@ -12,15 +10,20 @@ const BATCH_NORM_EPS: f32 = 1e-3;
 
 /// `BaseConv`: convolution, folded batch norm, `SiLU`.
 #[derive(Debug)]
-pub(super) struct BaseConv(Conv2d);
+pub(super) struct BaseConv(PixelConv);
 
 impl BaseConv {
     pub(super) fn load(r: &Reader<'_>, shape: ConvShape) -> Result<Self> {
-        Ok(Self(r.conv_batch_norm("conv", "bn", shape, BATCH_NORM_EPS)?))
+        Ok(Self(r.pixel_conv_batch_norm("conv", "bn", shape, BATCH_NORM_EPS)?))
     }
 
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &PixelMap) -> Result<PixelMap> {
         self.0.forward(x, Some(Activation::Silu))
+    }
+
+    /// With a map that is added at the end.
+    fn forward_then_plus(&self, x: &PixelMap, residual: &PixelMap) -> Result<PixelMap> {
+        self.0.forward_then_plus(x, residual, Some(Activation::Silu))
     }
 }
 
@@ -43,10 +46,18 @@ impl Block {
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &PixelMap) -> Result<PixelMap> {
         match self {
             Self::Base(conv) => conv.forward(x),
             Self::Depthwise { dconv, pconv } => pconv.forward(&dconv.forward(x)?),
+        }
+    }
+
+    /// With a map that is added at the end.
+    fn forward_then_plus(&self, x: &PixelMap, residual: &PixelMap) -> Result<PixelMap> {
+        match self {
+            Self::Base(conv) => conv.forward_then_plus(x, residual),
+            Self::Depthwise { dconv, pconv } => pconv.forward_then_plus(&dconv.forward(x)?, residual),
         }
     }
 }
@@ -60,9 +71,9 @@ pub(super) struct Bottleneck {
 }
 
 impl Bottleneck {
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.conv2.forward(&self.conv1.forward(x)?)?;
-        if self.shortcut { (y + x).map_err(Error::tensor("shortcut")) } else { Ok(y) }
+    pub(super) fn forward(&self, x: &PixelMap) -> Result<PixelMap> {
+        let y = self.conv1.forward(x)?;
+        if self.shortcut { self.conv2.forward_then_plus(&y, x) } else { self.conv2.forward(&y) }
     }
 }
 
@@ -102,27 +113,27 @@ impl CspLayer {
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &PixelMap) -> Result<PixelMap> {
         let mut a = self.conv1.forward(x)?;
         for bottleneck in &self.m {
             a = bottleneck.forward(&a)?;
         }
-        self.conv3.forward(&cat(&[&a, &self.conv2.forward(x)?])?)
+        self.conv3.forward(&a.beside(&self.conv2.forward(x)?)?)
     }
 }
 
-/// `Focus`: every second pixel, four ways, as channels. Shapes: `[1, 3, h, w]` -> `[1, 12, h / 2, w / 2]`.
-pub(super) fn focus(x: &Tensor) -> Result<Tensor> {
-    let run = || {
-        let (b, c, h, w) = x.dims4()?;
-        let x = x.reshape((b, c, h / 2, 2, w / 2, 2))?;
-        let part = |dy: usize, dx: usize| x.narrow(5, dx, 1)?.narrow(3, dy, 1)?.reshape((b, c, h / 2, w / 2));
-        // The reference's order: top left, bottom left, top right, bottom right.
-        Tensor::cat(&[part(0, 0)?, part(1, 0)?, part(0, 1)?, part(1, 1)?], 1)
-    };
-    run().map_err(Error::tensor("focus"))
-}
-
-pub(super) fn cat(parts: &[&Tensor]) -> Result<Tensor> {
-    Tensor::cat(parts, 1).map_err(Error::tensor("concatenation"))
+/// `Focus`: every second pixel, four ways, as channels. Shapes: `pixels` `[3, h, w]` flattened -> `[1, h / 2, w / 2, 12]`.
+pub(super) fn focus(pixels: &[f32], h: usize, w: usize, backend: &Backend) -> Result<PixelMap> {
+    /// Places of a block of four pixels, in the reference's order: top left, bottom left, top right, bottom right.
+    const PLACES: [(usize, usize); 4] = [(0, 0), (1, 0), (0, 1), (1, 1)];
+    PixelMap::from_lines([1, h / 2, w / 2, 12], backend, |y, out| {
+        for (place, (dy, dx)) in PLACES.into_iter().enumerate() {
+            for channel in 0..3 {
+                let line = pixels.get((channel * h + 2 * y + dy) * w + dx..).unwrap_or_default();
+                for (pixel, value) in out.chunks_exact_mut(12).zip(line.iter().step_by(2)) {
+                    pixel[3 * place + channel] = *value;
+                }
+            }
+        }
+    })
 }

@@ -1,10 +1,8 @@
 //! Backbone and neck (`yolox/models/{darknet,yolo_pafpn}.py`).
 
-use candle_core::Tensor;
-
 use super::Sizes;
-use super::blocks::{BaseConv, Block, CspLayer, cat, focus};
-use crate::compute::{ConvShape, max_pool, upsample_twice};
+use super::blocks::{BaseConv, Block, CspLayer};
+use crate::compute::{ConvShape, PixelMap};
 use crate::error::{Error, Result};
 use crate::models::reader::Reader;
 
@@ -17,15 +15,15 @@ struct Stage {
 }
 
 impl Stage {
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &PixelMap) -> Result<PixelMap> {
         let mut x = self.down.forward(x)?;
         if let Some([conv1, conv2]) = &self.spp {
             // `SPPBottleneck` pools with windows of 5, 9 and 13: one of 5 after another makes 9, a third one 13.
             let a = conv1.forward(&x)?;
-            let b = max_pool(&a, 5, 1, 2)?;
-            let c = max_pool(&b, 5, 1, 2)?;
-            let d = max_pool(&c, 5, 1, 2)?;
-            x = conv2.forward(&cat(&[&a, &b, &c, &d])?)?;
+            let b = a.max_pool(5, 1, 2)?;
+            let c = b.max_pool(5, 1, 2)?;
+            let d = c.max_pool(5, 1, 2)?;
+            x = conv2.forward(&a.beside(&b)?.beside(&c)?.beside(&d)?)?;
         }
         self.csp.forward(&x)
     }
@@ -89,19 +87,19 @@ impl Pafpn {
         })
     }
 
-    /// Shapes: `[1, 3, h, w]` -> maps of stride 8, 16, 32.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<[Tensor; 3]> {
+    /// Shapes: `[1, h / 2, w / 2, 12]`, as `focus` puts it out -> maps of stride 8, 16, 32.
+    pub(super) fn forward(&self, x: &PixelMap) -> Result<[PixelMap; 3]> {
         let [dark2, dark3, dark4, dark5] = &self.dark;
-        let x2 = dark3.forward(&dark2.forward(&self.stem.forward(&focus(x)?)?)?)?; // [1, 4 base, h/8, w/8]
-        let x1 = dark4.forward(&x2)?; // [1, 8 base, h/16, w/16]
-        let x0 = dark5.forward(&x1)?; // [1, 16 base, h/32, w/32]
+        let x2 = dark3.forward(&dark2.forward(&self.stem.forward(x)?)?)?; // [1, h/8, w/8, 4 base]
+        let x1 = dark4.forward(&x2)?; // [1, h/16, w/16, 8 base]
+        let x0 = dark5.forward(&x1)?; // [1, h/32, w/32, 16 base]
         let fpn_out0 = self.lateral_conv0.forward(&x0)?;
-        let f_out0 = self.c3_p4.forward(&cat(&[&upsample_twice(&fpn_out0)?, &x1])?)?;
+        let f_out0 = self.c3_p4.forward(&fpn_out0.upsample_twice()?.beside(&x1)?)?;
         let fpn_out1 = self.reduce_conv1.forward(&f_out0)?;
-        let pan_out2 = self.c3_p3.forward(&cat(&[&upsample_twice(&fpn_out1)?, &x2])?)?;
-        let p_out1 = cat(&[&self.bu_conv2.forward(&pan_out2)?, &fpn_out1])?;
+        let pan_out2 = self.c3_p3.forward(&fpn_out1.upsample_twice()?.beside(&x2)?)?;
+        let p_out1 = self.bu_conv2.forward(&pan_out2)?.beside(&fpn_out1)?;
         let pan_out1 = self.c3_n3.forward(&p_out1)?;
-        let p_out0 = cat(&[&self.bu_conv1.forward(&pan_out1)?, &fpn_out0])?;
+        let p_out0 = self.bu_conv1.forward(&pan_out1)?.beside(&fpn_out0)?;
         let pan_out0 = self.c3_n4.forward(&p_out0)?;
         Ok([pan_out2, pan_out1, pan_out0])
     }

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use candle_core::{Device, Tensor};
+
 use super::*;
 use crate::models::{Blob, Detector, DetectorFiles};
 use crate::pixels::{DecodeLimits, decode_file};
