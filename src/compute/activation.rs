@@ -63,14 +63,16 @@ impl Block {
         unsafe { std::slice::from_raw_parts_mut(self.first.add(index * self.stride), self.width) }
     }
 
-    /// Runs over all numbers: at once where the rows have no gaps.
+    /// The function of all numbers: of one run where the rows have no gaps.
     #[inline(always)]
-    fn each(&mut self, run: impl Fn(&mut [f32])) {
+    fn apply<const FUSED: bool>(&mut self, activation: Activation) {
         if self.width == self.stride {
             // SAFETY: as in `row`; rows without gaps are one run of numbers.
-            run(unsafe { std::slice::from_raw_parts_mut(self.first, self.rows * self.width) });
+            apply::<FUSED>(activation, unsafe { std::slice::from_raw_parts_mut(self.first, self.rows * self.width) });
         } else {
-            (0..self.rows).for_each(|index| run(self.row(index)));
+            for index in 0..self.rows {
+                apply::<FUSED>(activation, self.row(index));
+            }
         }
     }
 }
@@ -103,7 +105,7 @@ fn finish_block_body<const FUSED: bool>(
         }
     }
     if let Some(activation) = activation {
-        block.each(|values| apply::<FUSED>(activation, values));
+        block.apply::<FUSED>(activation);
     }
     if let Some((values, stride)) = residual {
         for index in 0..block.rows {
@@ -112,7 +114,7 @@ fn finish_block_body<const FUSED: bool>(
         }
     }
     if let Some(last) = last {
-        block.each(|values| apply::<FUSED>(last, values));
+        block.apply::<FUSED>(last);
     }
 }
 
