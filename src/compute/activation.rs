@@ -101,7 +101,7 @@ fn finish_block_body<const FUSED: bool>(
 ) {
     if let Some(bias) = bias {
         for index in 0..block.rows {
-            block.row(index).iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+            add(block.row(index), bias);
         }
     }
     if let Some(activation) = activation {
@@ -109,8 +109,7 @@ fn finish_block_body<const FUSED: bool>(
     }
     if let Some((values, stride)) = residual {
         for index in 0..block.rows {
-            let values = values.get(index * stride..).unwrap_or_default();
-            block.row(index).iter_mut().zip(values).for_each(|(x, r)| *x += r);
+            add(block.row(index), values.get(index * stride..).unwrap_or_default());
         }
     }
     if let Some(last) = last {
@@ -118,24 +117,66 @@ fn finish_block_body<const FUSED: bool>(
     }
 }
 
+/// Numbers that are worked on as vectors, whatever follows them.
+const RUN: usize = 16;
+
+/// Adds numbers to numbers. Shapes: both `[width]`, `other` or more.
+#[inline(always)]
+fn add(values: &mut [f32], other: &[f32]) {
+    let (runs, rest) = values.as_chunks_mut::<RUN>();
+    let (others, _) = other.as_chunks::<RUN>();
+    for (run, other) in runs.iter_mut().zip(others) {
+        for lane in 0..RUN {
+            run[lane] += other[lane];
+        }
+    }
+    let done = runs.len() * RUN;
+    rest.iter_mut().zip(other.get(done..).unwrap_or_default()).for_each(|(x, y)| *x += y);
+}
+
+/// `numerator / (1 + exp(exponent))` of each value. Two numbers share a division, which takes longer than all the rest: `1 / a` is
+/// `b / (a b)`. A macro, since a closure might stay a function of its own, without the vectors of its caller.
+macro_rules! over_one_plus_exp {
+    ($values:ident, |$x:ident| $numerator:expr, $exponent:expr) => {{
+        let (runs, rest) = $values.as_chunks_mut::<RUN>();
+        for run in runs {
+            let (low, high) = run.split_at_mut(RUN / 2);
+            for lane in 0..RUN / 2 {
+                let of = |$x: f32| (1.0 + exp_up_to::<FUSED>($exponent, SHARED_MOST), $numerator);
+                let ((a, x), (b, y)) = (of(low[lane]), of(high[lane]));
+                let inverse = 1.0 / (a * b);
+                low[lane] = x * (b * inverse);
+                high[lane] = y * (a * inverse);
+            }
+        }
+        for value in rest {
+            let $x = *value;
+            *value = $numerator / (1.0 + exp::<FUSED>($exponent));
+        }
+    }};
+}
+
 /// The function of each value, in place.
 #[inline(always)]
 fn apply<const FUSED: bool>(activation: Activation, values: &mut [f32]) {
     match activation {
-        Activation::QuickGelu => values.iter_mut().for_each(|x| *x /= 1.0 + exp::<FUSED>(-1.702 * *x)),
+        Activation::QuickGelu => over_one_plus_exp!(values, |x| x, -1.702 * x),
         Activation::Gelu => values.iter_mut().for_each(|x| {
             *x *= 0.5 * (1.0 + erf::<FUSED>(*x * std::f32::consts::FRAC_1_SQRT_2));
         }),
-        Activation::GeluTanh => values.iter_mut().for_each(|x| {
-            // (1 + tanh(z)) / 2 = 1 / (1 + exp(-2 z))
-            let z = SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x);
-            *x /= 1.0 + exp::<FUSED>(-2.0 * z);
-        }),
+        // (1 + tanh(z)) / 2 = 1 / (1 + exp(-2 z))
+        Activation::GeluTanh => {
+            over_one_plus_exp!(values, |x| x, -2.0 * SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x));
+        }
         Activation::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
-        Activation::Silu => values.iter_mut().for_each(|x| *x /= 1.0 + exp::<FUSED>(-*x)),
-        Activation::Sigmoid => values.iter_mut().for_each(|x| *x = 1.0 / (1.0 + exp::<FUSED>(-*x))),
+        Activation::Silu => over_one_plus_exp!(values, |x| x, -x),
+        Activation::Sigmoid => over_one_plus_exp!(values, |x| 1.0, -x),
     }
 }
+
+/// Where an exponential stops that shares a division: the product of two is a number still, and one of them is as good as infinite
+/// for numbers of any size that a network has (a number of -1e12 would give -2e-7 instead of 0).
+const SHARED_MOST: f32 = 43.0;
 
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
@@ -150,7 +191,13 @@ pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Source: Cephes, `expf.c` (range reduction by ln 2 in two parts, polynomial of degree 5).
 #[inline(always)]
 pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
-    let x = x.clamp(-87.3, 88.3);
+    exp_up_to::<FUSED>(x, 88.3)
+}
+
+/// As [`exp`], of `most` where `x` is larger.
+#[inline(always)]
+fn exp_up_to<const FUSED: bool>(x: f32, most: f32) -> f32 {
+    let x = x.clamp(-87.3, most);
     let shifted = multiply_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;
     let r = multiply_add::<FUSED>(n, 2.121_944_4e-4, multiply_add::<FUSED>(n, -0.693_359_4, x));
@@ -221,6 +268,24 @@ mod tests {
             for row in bare.chunks(5).chain(shifted.chunks(5)) {
                 for (found, expected) in row.iter().zip(expected) {
                     assert!((f64::from(*found) - expected).abs() < 2e-6, "{activation:?}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_share_a_division_do_not_disturb_each_other() {
+        let pairs = [(-1.0, -200.0), (-90.0, 3.0), (1e5, -1e5), (-44.0, -44.0), (0.5, 80.0)];
+        for activation in [Activation::Silu, Activation::QuickGelu, Activation::GeluTanh, Activation::Sigmoid] {
+            for (low, high) in pairs {
+                let mut both = [low; RUN];
+                both[RUN / 2..].fill(high);
+                apply::<true>(activation, &mut both);
+                for (x, found) in [(low, both[0]), (high, both[RUN - 1])] {
+                    let mut alone = [x];
+                    apply::<true>(activation, &mut alone);
+                    let difference = (alone[0] - found).abs();
+                    assert!(difference <= 1e-6 * alone[0].abs().max(1.0), "{activation:?} {x}: {found} {alone:?}");
                 }
             }
         }
