@@ -51,11 +51,13 @@ impl ConvShape {
         self.groups == self.inputs && self.groups == self.outputs && self.groups > 1
     }
 
-    /// The format of the products: to bring few channels into another one takes longer than it saves.
+    /// The format of the products. To bring a pixel into another one takes as long as that saves in products with some outputs;
+    /// few inputs do not fill a group, or pay for a tap of their own.
     fn number(&self, backend: &Backend) -> Number {
-        /// Products of each input with as many outputs.
-        const FEW: usize = 32;
-        if self.inputs.min(self.outputs) <= FEW { Number::F32 } else { backend.number() }
+        const FEW_INPUTS: usize = 32;
+        const FEW_PRODUCTS: usize = 64;
+        let products = self.outputs * self.kernel * self.kernel;
+        if self.inputs <= FEW_INPUTS || products <= FEW_PRODUCTS { Number::F32 } else { backend.number() }
     }
 
     /// Dimensions of the weight: `[outputs, inputs / groups, kernel, kernel]`.

@@ -113,7 +113,8 @@ impl Yolox {
         }
         let maps = self.backbone.forward(&focus(pixels, h, w, &self.backend)?)?;
         let width = 5 + self.sizes.classes;
-        let mut rows = Vec::new();
+        let mut rows =
+            Vec::with_capacity(STRIDES.iter().map(|stride| (h / stride) * (w / stride)).sum::<usize>() * width);
         for (level, map) in self.head.iter().zip(&maps) {
             let [reg_obj, cls] = level.forward(map)?;
             let [_, lines, columns, _] = cls.dims();

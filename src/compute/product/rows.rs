@@ -80,10 +80,10 @@ impl<'a> Rows<'a> {
         let steps_of = steps.slice_mut::<[f32; 2]>()[..rows * blocks].par_chunks_mut((blocks * ROWS_PER_TASK).max(1));
         let together = if rows * width > ALONE { 1 } else { usize::MAX };
         tasks.zip(steps_of).enumerate().with_min_len(together).for_each(|(task, (out, steps))| {
-            let mut normed = Buffer::of::<f32>(if norm.is_some() { width } else { 0 });
+            let mut normed = norm.map(|norm| (norm, Buffer::of::<f32>(width)));
             for (index, (out, steps)) in out.chunks_mut(stride).zip(steps.chunks_mut(blocks)).enumerate() {
                 let mut row = input.row(task * ROWS_PER_TASK + index);
-                if let Some(norm) = norm {
+                if let Some((norm, normed)) = &mut normed {
                     let place = normed.slice_mut::<f32>().get_mut(..width).unwrap_or_default();
                     norm.row(row, place);
                     row = &*place;
