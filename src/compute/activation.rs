@@ -187,7 +187,7 @@ fn exp2<const FUSED: bool>(x: f32) -> f32 {
     let shifted = x + ROUNDER;
     let r = x - (shifted - ROUNDER);
     let mut p = 1.326_472_7e-3;
-    for coefficient in [9.671_513e-3, 5.550_733_7e-2, 2.402_224_2e-1, 6.931_47e-1, 1.0] {
+    for coefficient in [9.671_513e-3, 5.550_733_7e-2, 2.402_224_2e-1, 6.931_469_8e-1, 1.0] {
         p = multiply_add::<FUSED>(p, r, coefficient);
     }
     // As in `exp`.
