@@ -80,8 +80,8 @@ fn detect_count() -> Entry {
     Entry::new("detect_count", "Find and count objects")
         .describe(
             "Counts objects in images, with boxes in pixels and how sure each count is. For \"how many\", \"where\", \"is there \
-             a\". Finds COCO's 80 everyday things (people, vehicles, animals, furniture, food); synonyms and plurals work. For \
-             scenes and styles use classify_image.",
+             a\". Finds COCO's 80 everyday things (people, vehicles, animals, furniture, food); synonyms and plurals work; some \
+             detectors find any words, or what looks like an example. For scenes and styles use classify_image.",
         )
         .read_only()
         .runs(Lane::Short, wire::detect, detect::detections)
