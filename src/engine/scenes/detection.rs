@@ -2,6 +2,8 @@
 //! scenes on which CLIP was measured. Counts are those of `detect_count`; relations are judged as `spatial_relation` judges
 //! them, from the boxes that it looks for.
 
+use std::borrow::Borrow;
+
 use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -166,8 +168,8 @@ pub fn pair(scene: &Scene) -> Option<[Shape; 2]> {
 }
 
 /// What is found in each scene.
-fn looked(questions: &[Question], detect: Detect<'_>) -> Result<Vec<Vec<Seen>>> {
-    questions.par_iter().map(|question| detect(&question.scene.render(SIDE))).collect()
+fn looked<Q: Borrow<Question> + Sync>(questions: &[Q], detect: Detect<'_>) -> Result<Vec<Vec<Seen>>> {
+    questions.par_iter().map(|question| detect(&question.borrow().scene.render(SIDE))).collect()
 }
 
 /// How many questions of a kind are answered rightly.
@@ -191,20 +193,30 @@ pub fn right_answers(kind: Kind, questions: &[Question], tools: Tools<'_>) -> Re
 pub fn objects(questions: &[Question], tools: Tools<'_>) -> Result<(Accuracy, Accuracy)> {
     let mut exact = Accuracy { right: 0, of: questions.len(), chance: 0.0 };
     let mut pairs = Accuracy { right: 0, of: 0, chance: 1.0 / Relation::ALL.len() as f32 };
-    let (counted, related) = (looked(questions, tools.count)?, looked(questions, tools.relate)?);
-    for (question, (seen, placed)) in questions.iter().zip(counted.iter().zip(&related)) {
+    for (question, seen) in questions.iter().zip(looked(questions, tools.count)?) {
         let number = |shape: Shape| question.scene.things().filter(|thing| thing.shape == shape).count();
         let found = |shape: Shape| seen.iter().filter(|one| one.shape == shape).count();
         exact.right += usize::from(Shape::ALL.into_iter().all(|shape| number(shape) == found(shape)));
-        let alone = || question.scene.objects.iter().filter(|object| number(object.thing.shape) == 1);
-        for subject in alone() {
-            for object in alone() {
-                let Some(truth) = Relation::between(subject.box_centre(), object.box_centre()) else { continue };
-                pairs.of += 1;
-                let told = directions(placed, subject.thing.shape, object.thing.shape);
-                pairs.right += usize::from(told.iter().any(|(direction, _)| *direction == truth));
-            }
+    }
+    let clear: Vec<&Question> = questions.iter().filter(|question| !clear_pairs(&question.scene).is_empty()).collect();
+    for (question, seen) in clear.iter().zip(looked(&clear, tools.relate)?) {
+        for (subject, truth, object) in clear_pairs(&question.scene) {
+            pairs.of += 1;
+            let told = directions(&seen, subject, object);
+            pairs.right += usize::from(told.iter().any(|(direction, _)| *direction == truth));
         }
     }
     Ok((exact, pairs))
+}
+
+/// The shapes that a scene holds once each, of which the one stands clearly in this direction from the other.
+fn clear_pairs(scene: &Scene) -> Vec<(Shape, Relation, Shape)> {
+    let number = |shape: Shape| scene.things().filter(|thing| thing.shape == shape).count();
+    let alone: Vec<_> = scene.objects.iter().filter(|object| number(object.thing.shape) == 1).collect();
+    let pairs = alone.iter().flat_map(|subject| alone.iter().map(move |object| (subject, object)));
+    let clear = pairs.filter_map(|(subject, object)| {
+        let direction = Relation::between(subject.box_centre(), object.box_centre())?;
+        Some((subject.thing.shape, direction, object.thing.shape))
+    });
+    clear.collect()
 }
