@@ -134,7 +134,9 @@ fn a_search_among_files_that_are_gone_ends_and_says_so() {
         let whole = run(&bench, &red).unwrap();
         let best: Vec<PathBuf> = whole.hits.iter().take(3).map(|hit| hit.file.path.clone()).collect();
         let aside = |path: &PathBuf| path.with_extension("aside");
-        best.iter().for_each(|path| std::fs::rename(path, aside(path)).unwrap());
+        for path in &best {
+            std::fs::rename(path, aside(path)).unwrap();
+        }
         // Two missing ones are looked past, three are not; nor do they count once something is there.
         let outcome = past(3);
         assert_eq!((outcome.vanished, outcome.gave_up, outcome.hits.len()), (3, true, 0));
@@ -142,7 +144,9 @@ fn a_search_among_files_that_are_gone_ends_and_says_so() {
         assert_eq!((outcome.vanished, outcome.gave_up, outcome.hits.len()), (3, false, 5));
         std::fs::rename(aside(&best[1]), &best[1]).unwrap();
         assert_eq!((past(2).gave_up, past(2).hits[0].file.path == best[1]), (false, true));
-        best.iter().filter(|path| !path.exists()).for_each(|path| std::fs::rename(aside(path), path).unwrap());
+        for path in best.iter().filter(|path| !path.exists()) {
+            std::fs::rename(aside(path), path).unwrap();
+        }
         // The whole drive.
         std::fs::rename(&bench.photos, bench.photos.with_extension("away")).unwrap();
         let outcome = past(4);

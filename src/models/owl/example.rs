@@ -60,13 +60,12 @@ impl Example {
             XyxyPx { x0: x0 / across, y0: y0 / down, x1: x1 / across, y1: y1 / down }
         });
         let objectness = if target.is_none() { core.heads.objectness(&features)? } else { None };
-        let patch = match objectness {
-            Some(objectness) => first_best(objectness),
-            None => {
-                let whole = XyxyPx { x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 };
-                let embeds = flat(&core.heads.class_embeds(&features)?)?;
-                stands_out(&target.unwrap_or(whole), &read.boxes, &embeds)
-            }
+        let patch = if let Some(objectness) = objectness {
+            first_best(objectness)
+        } else {
+            let whole = XyxyPx { x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 };
+            let embeds = flat(&core.heads.class_embeds(&features)?)?;
+            stands_out(&target.unwrap_or(whole), &read.boxes, &embeds)
         };
         let patch = patch.ok_or_else(|| Error::Argument { name: "like", reason: "shows nothing".into() })?;
         let dim = read.class_embeds.dim(1).map_err(Error::tensor("class embeddings"))?;
