@@ -20,19 +20,19 @@ pub struct DetectArgs {
     /// Paths of the images.
     #[schemars(length(min = 1, max = 1000))]
     pub images: Option<Vec<String>>,
-    /// Or a folder of images (subfolders are left out).
+    /// Or a folder, without its subfolders.
     pub folder: Option<String>,
     /// What to count, default everything.
     #[schemars(length(min = 1, max = 100))]
     pub targets: Option<Vec<String>>,
-    /// Or an image of a thing: what looks like it is counted.
+    /// Or an image of the thing to count.
     pub like: Option<String>,
-    /// Where in it: left, top, right, bottom in pixels; default all.
+    /// Where in it: left, top, right, bottom in pixels.
     pub like_box: Option<[f32; 4]>,
-    /// Least score of a box; the default is what counts best with the detector.
+    /// Least score of a box; default what counts best.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f32>,
-    /// More tiles of large images, for small things; slower.
+    /// Look closer, for small things; slower.
     pub tile: Option<bool>,
     /// Return up to 4 pictures with boxes.
     pub annotate: Option<bool>,
