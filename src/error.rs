@@ -155,6 +155,14 @@ pub enum Error {
         /// A detector for any words that a single command fetches.
         open: &'static str,
     },
+    /// Things like an example picture are asked for, and the detector knows names only.
+    #[error("{} the like of an example picture", blind(detector.as_deref()))]
+    NotByExample {
+        /// The detector, where there is one.
+        detector: Option<String>,
+        /// One that can, which a single command fetches.
+        open: &'static str,
+    },
     /// A file of a model is broken or says what cannot be run.
     #[error("{file} of model {model}: {reason}")]
     ModelFile {
@@ -363,6 +371,9 @@ impl Error {
                 "it finds {}; for any words, run `clip-aware models fetch {open}` and use `--detector {open}`; `clip-aware classify` tells whether a picture shows other things, without counting them",
                 labels.join(", ")
             ),
+            Self::NotByExample { open, .. } => {
+                format!("run `clip-aware models fetch {open}` and use `--detector {open}`")
+            }
             Self::Offline { model, .. } => format!(
                 "with a network, run `clip-aware models fetch {model}`; without one, give a model folder, or `--model starter` for a first look"
             ),
@@ -420,6 +431,10 @@ impl Error {
 
 fn nearest(similar: &[String]) -> String {
     if similar.is_empty() { String::new() } else { format!("; did you mean {}?", similar.join(" or ")) }
+}
+
+fn blind(detector: Option<&str>) -> String {
+    detector.map_or_else(|| "no detector on this machine finds".into(), |id| format!("{id} finds things by name, not"))
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -30,7 +30,7 @@ pub use route::{
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IndexArgs {
-    /// Folder to index, inside the allowed roots; subfolders are included.
+    /// A folder inside the allowed roots; with subfolders.
     pub folder: String,
 }
 
@@ -87,9 +87,9 @@ pub struct IndexResponse {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchArgs {
-    /// What to look for, in plain words. Give this, or image, or both.
+    /// What to look for, in plain words; or give image, or both.
     pub query: Option<String>,
-    /// Path of an image to find similar ones to.
+    /// Path of an image: finds similar ones.
     pub image: Option<String>,
     /// What the hits should not look like.
     pub minus: Option<String>,
@@ -98,12 +98,12 @@ pub struct SearchArgs {
     /// Most hits to return, 1 to 200; default 10.
     #[schemars(range(min = 1, max = 200))]
     pub top_k: Option<u32>,
-    /// Drop hits below this relevance, 0 to 1; default is the calibrated cut-off, 0 returns the `top_k` whatever they are.
+    /// Least relevance of a hit; default the calibrated cut-off, 0 for none.
     #[schemars(range(min = 0, max = 1))]
     pub min_relevance: Option<f32>,
     /// Check counts, relations and negation with a detector where one is loaded; default true.
     pub verify: Option<bool>,
-    /// Return small JPEG previews of the hits; default false.
+    /// Return small previews; default false.
     pub thumbnails: Option<bool>,
 }
 
@@ -176,7 +176,7 @@ pub struct ClassifyArgs {
     /// Paths of the images, 1 to 64.
     #[schemars(length(min = 1, max = 64))]
     pub images: Vec<String>,
-    /// The candidate labels, 1 to 1000, as plain nouns or short phrases.
+    /// 1 to 1000 labels: plain nouns or short phrases.
     #[schemars(length(min = 1, max = 1000))]
     pub labels: Vec<String>,
 }

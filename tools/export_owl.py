@@ -10,6 +10,7 @@ tools/check_full_size.py makes the large ones from the same functions.
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from transformers import Owlv2Config, Owlv2ForObjectDetection, OwlViTConfig, OwlViTForObjectDetection
 from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
 from transformers.models.owlvit.image_processing_pil_owlvit import OwlViTImageProcessorPil
+from transformers.models.owlvit.modeling_owlvit import box_iou
 
 from export_detr import contiguous, noise
 from export_parity import clip_tokenizer, tower
@@ -24,6 +26,8 @@ from export_parity import clip_tokenizer, tower
 THINGS = ["cat", "red circle", "two dogs", "left"]
 PROMPT = "a photo of a "
 CONTEXT = 16
+# Name, number of the picture that is looked at, of the example, and a box in it, pixels.
+LIKE = [("like-b", 0, 1, None), ("like-a", 1, 0, None), ("like-part", 0, 1, [20, 90, 70, 150])]
 
 
 def spread(model, seed):
@@ -79,6 +83,49 @@ def stages(model, prefix, ids, mask, pixels):
     return arrays, out
 
 
+def corners(boxes):
+    return torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
+
+
+def patch_in(boxes, embeds, target):
+    """OWL-ViT's rule of `embed_image_query` with a box, shares of the frame, in the place of the whole picture."""
+    fits = box_iou(torch.tensor([target]), corners(boxes))[0][0]
+    assert (fits > 0).any()
+    near = (fits >= fits.max() * 0.8).nonzero().squeeze(1)
+    return near[torch.argmin(torch.einsum("d,id->i", embeds.mean(0), embeds[near]))].item()
+
+
+def like(model, prefix, pixels, example, processor, picture, target=None):
+    """What is like an example, or like the part `target` of it: the patch that stands for it, and what follows."""
+    query_map = model.image_embedder(pixel_values=example)[0]
+    features = query_map.flatten(1, 2)
+    if target is None:
+        embeds, patch, _ = model.embed_image_query(features, query_map)
+        patch = patch.flatten()[0].item()
+        out = model.image_guided_detection(pixel_values=pixels, query_pixel_values=example)
+    else:
+        raw = model.class_predictor(features)[1]
+        patch = patch_in(model.box_predictor(features, query_map)[0], raw[0], target)
+        embeds = raw[:, patch:patch + 1]
+        image_map = model.image_embedder(pixel_values=pixels)[0]
+        seen = image_map.flatten(1, 2)
+        logits, class_embeds = model.class_predictor(seen, embeds)
+        out = SimpleNamespace(logits=logits, class_embeds=class_embeds, target_pred_boxes=model.box_predictor(seen, image_map))
+    arrays = {"query_patch": torch.tensor([float(patch)]), "query_embeds": embeds.flatten() / embeds.norm(),
+              "logits": out.logits, "pred_boxes": out.target_pred_boxes}
+    if picture:
+        best = out.logits.sigmoid().max()
+        found = processor.post_process_image_guided_detection(out, 0.0, 0.3, torch.tensor([picture.size[::-1]]))[0]
+        boxes = found["boxes"].clone()
+        boxes[:, 0::2].clamp_(0, picture.width)
+        boxes[:, 1::2].clamp_(0, picture.height)
+        # Its scores are shares of the best one, from a tenth of it on.
+        rows = torch.cat([boxes, (found["scores"] * 0.9 * (best + 1e-6) + 0.1 * (best + 1e-6))[:, None]], 1)
+        rows = rows[(rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1]) > 0]
+        arrays["detections"] = rows[rows[:, 4].argsort(descending=True)]
+    return arrays
+
+
 def write(folder, model, prefix, tokenizer, processor, half):
     os.makedirs(folder, exist_ok=True)
     tensors = {name: (value.half() if half else value).contiguous() for name, value in model.state_dict().items()}
@@ -132,6 +179,13 @@ def export(out, name, prefix, seed, pictures, text, vision, projection):
     last = max(name for name in batch if name.startswith("layers."))
     arrays |= {last: batch[last], "pixel_rows": torch.stack(pixels)[:, :, ::8],
                "detections": detections(single, ids, pictures[0], processor)}
+    for kind, at, example, target in LIKE:
+        sides = [max(pictures[example].size)] * 2 if prefix == "owlv2" else pictures[example].size
+        share = target and [edge / sides[n % 2] for n, edge in enumerate(target)]
+        found = like(model, prefix, pixels[at][None], pixels[example][None], processor, pictures[at], share)
+        print(name, kind, "patch", int(found["query_patch"]), len(found["detections"]), "boxes, best",
+              found["detections"][0, 4].item())
+        arrays |= {f"{kind}.{key}": value for key, value in found.items()}
     save_file(contiguous(arrays), os.path.join(folder, "expected.safetensors"))
     rows = arrays["detections"]
     print(name, len(rows), "boxes, scores", rows[:, 4].min().item(), rows[:, 4].max().item(), "classes",
@@ -158,7 +212,7 @@ def full_size(arch, folder, seed):
     processor = processor_of(prefix, side)
     write(folder, model, prefix, tokenizer, processor, False)
     ids, mask = texts(tokenizer, [PROMPT + thing for thing in THINGS])
-    arrays = {}
+    arrays, inputs = {}, []
     for n, (w, h) in enumerate(((640, 480), (700, 1500))):
         picture = noise(seed + n, w, h)
         picture.save(os.path.join(folder, f"picture-{n}.png"))
@@ -167,6 +221,10 @@ def full_size(arch, folder, seed):
         keep = ("image_embeds", "class_embeds", "logits", "pred_boxes", "objectness_logits", "text_embeds")
         arrays |= {f"picture-{n}.{name}": value for name, value in own.items() if name in keep}
         print(arch, "picture", n, "logits", out.logits.min().item(), out.logits.max().item())
+        inputs.append(pixels)
+    for n in range(2):
+        own = like(model, prefix, inputs[n], inputs[1 - n], processor, None)
+        arrays |= {f"like-{n}.{name}": value for name, value in own.items()}
     save_file(contiguous(arrays), os.path.join(folder, "expected.safetensors"))
     return model
 

@@ -291,6 +291,12 @@ pub struct DetectArgs {
     /// What to count, in words ("people", "bikes"); repeatable [default: all that the detector knows].
     #[arg(long, value_name = "T")]
     pub target: Vec<String>,
+    /// Or an image of a thing: what looks like it is counted, by a detector for any words (`models list`).
+    #[arg(long, value_name = "IMAGE", conflicts_with = "target")]
+    pub like: Option<String>,
+    /// Where in that image: left, top, right, bottom in pixels [default: all of it].
+    #[arg(long, value_name = "X0,Y0,X1,Y1", requires = "like", value_parser = edges, allow_hyphen_values = true)]
+    pub like_box: Option<[f32; 4]>,
     /// List the boxes from this score on, 0 to 1, from one look at the picture [default: what counts best with the
     /// detector].
     #[arg(long, value_name = "X")]
@@ -301,6 +307,13 @@ pub struct DetectArgs {
     /// Look at more tiles of large pictures, for small things and crowds; slower.
     #[arg(long)]
     pub tile: bool,
+}
+
+/// A box as it is written in answers: `10,20,30.5,40`.
+fn edges(text: &str) -> Result<[f32; 4], String> {
+    let edges = text.trim_matches(['[', ']']).split(',').map(|edge| edge.trim().parse::<f32>());
+    let edges: Option<Vec<f32>> = edges.map(Result::ok).collect();
+    edges.and_then(|edges| edges.try_into().ok()).ok_or_else(|| "four numbers: left, top, right, bottom".to_owned())
 }
 
 /// Arguments of `embed`.

@@ -69,7 +69,10 @@ pub fn run(engine: &Engine, args: &DemoArgs, cancel: &AtomicBool) -> Result<Outc
         encoder.encode_texts(texts)
     })?;
     let detector = Detector::load(&starter_detector(), &engine.backend()?)?;
-    let tools = watched(cancel, |watch| detection::measure(args.seed, &detection::shapes(engine, &detector, watch)))?;
+    let tools = watched(cancel, |watch| {
+        let (count, relate) = (detection::counted(engine, &detector, watch), detection::related(&detector, watch));
+        detection::measure(args.seed, detection::Tools { count: &count, relate: &relate })
+    })?;
     report(engine, args, &clip, &tools, started.elapsed());
     Ok(Outcome::Done)
 }
@@ -129,7 +132,7 @@ fn report(engine: &Engine, args: &DemoArgs, clip: &Accuracies, tools: &ToolAccur
     render::text(
         "\nand what it cannot, which is CLIP's nature and not its size; beside it, on the same scenes, what such requests\nare routed to, with the starter detector:\n",
     );
-    let (count, relate) = ("detect_count", detection::RELATED_BY);
+    let (count, relate) = ("detect_count", "spatial_relation");
     heads("routed to");
     line("count: one, two, three or four", Some(&clip.counting), Some((&tools.counting, count)));
     line("negate: with or without a shape", Some(&clip.negation), Some((&tools.negation, count)));

@@ -22,6 +22,8 @@ pub fn run(engine: &Engine, args: &DetectArgs, cancel: &AtomicBool) -> Result<Ou
         images: Some(engine.expand_images(&args.images)?),
         folder: None,
         targets: Some(args.target.clone()),
+        like: args.like.clone(),
+        like_box: args.like_box,
         threshold: args.threshold,
         tile: Some(args.tile),
         annotate: None,

@@ -8,6 +8,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::counting::{self, Estimate};
+pub use super::detectors::Like;
 use super::detectors::asked;
 use super::looks::{self, Look};
 use super::{Engine, Progress, Watch, url_image};
@@ -34,6 +35,8 @@ pub const LEVELS: [f32; 4] = [0.2, 0.3, 0.5, 0.7];
 pub struct Request {
     /// Words for what is wanted; everything that the detector knows when empty.
     pub targets: Vec<String>,
+    /// Or a thing to find the like of.
+    pub like: Option<Like>,
     /// List the boxes from this score on, as the reference does; without it the counts are judged from all boxes.
     pub threshold: Option<f32>,
     /// Look at overlapping tiles too.
@@ -91,8 +94,8 @@ impl Engine {
     /// Finds objects in pictures.
     ///
     /// # Errors
-    /// No images, an unknown target, a threshold that is none; the detector cannot be loaded. An unreadable image is an
-    /// entry.
+    /// No images, an unknown target, an example beside targets or that cannot be read, a threshold that is none; the detector
+    /// cannot be loaded. An unreadable image is an entry.
     pub fn detect(&self, images: &[String], request: &Request, watch: &Watch<'_>) -> Result<Detected> {
         let refuse = |name, reason: String| Err(Error::Argument { name, reason });
         if images.is_empty() {
@@ -101,7 +104,13 @@ impl Engine {
         if request.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
             return refuse("threshold", "must be from 0 to 1".into());
         }
-        let detector = self.detector_for(&request.targets, watch)?;
+        if request.like.is_some() && !request.targets.is_empty() {
+            return refuse("like", "and targets exclude each other: an example takes the place of words".into());
+        }
+        let detector = match &request.like {
+            Some(like) => self.detector_like(like, watch)?,
+            None => self.detector_for(&request.targets, watch)?,
+        };
         if request.tiles && request.threshold.is_some() && detector.counting() == Counting::Calibrated {
             let id = detector.id();
             let reason =
@@ -114,7 +123,7 @@ impl Engine {
             detector: &detector,
             how: Look::of(detector.counting(), request.threshold, request.tiles),
             request,
-            wanted: wanted.iter().map(|(_, class)| *class).collect(),
+            wanted: if request.like.is_some() { vec![0] } else { wanted.iter().map(|(_, class)| *class).collect() },
             watch,
         };
         // A catalogue that cannot be opened costs time, not the answer.
@@ -124,6 +133,9 @@ impl Engine {
         for batch in images.chunks(self.config.threads.max(1)) {
             watch.check()?;
             let known: Vec<_> = batch.iter().map(|image| run.look_up(image, catalogue.as_ref())).collect();
+            if known.iter().flatten().any(|known| known.stored.is_none()) {
+                detector.ready()?;
+            }
             let looked: Vec<_> = batch
                 .par_iter()
                 .zip(known)

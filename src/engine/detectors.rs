@@ -1,11 +1,12 @@
 //! The loaded object detector: found, loaded on first use, kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::encoders::report_transfer;
 use super::{Engine, Progress, Watch};
 use crate::error::{Error, Result};
+use crate::geometry::XyxyPx;
 use crate::knowledge::objects;
 use crate::models::registry::{self, DetectorWeights};
 use crate::models::weights;
@@ -99,20 +100,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::detector`]; a target that an open-vocabulary detector cannot be asked for.
     pub fn detector_for(&self, targets: &[String], watch: &Watch<'_>) -> Result<Arc<Detector>> {
-        let usual = self.detector(watch);
-        let enough = match &usual {
-            Ok(one) => one.is_open_vocabulary() || targets.iter().all(|t| objects::label_of(t, one.labels()).is_some()),
-            Err(Error::NoDetector { .. }) => targets.is_empty(),
-            Err(_) => true,
-        };
-        let detector = if enough || self.config.detector.is_some() {
-            usual?
-        } else {
-            match weights::best_detector(&self.detector_shelf(), &self.weight_source(false), true) {
-                Some(files) => self.loaded(&self.detectors.open, watch, || Ok(files))?,
-                None => usual?,
-            }
-        };
+        let knows = |one: &Detector| targets.iter().all(|target| objects::label_of(target, one.labels()).is_some());
+        let detector = self.usual_or_open(targets.is_empty(), knows, watch)?;
         if !detector.is_open_vocabulary() {
             return Ok(detector);
         }
@@ -131,6 +120,49 @@ impl Engine {
             return Err(Error::Argument { name: "targets", reason });
         }
         Ok(Arc::new(detector.asked(&things)?))
+    }
+
+    /// The detector that finds what is like an example, with that as its only label.
+    ///
+    /// # Errors
+    /// The example cannot be read, or the box is none in it; [`Error::NotByExample`]; the detector cannot be loaded.
+    pub fn detector_like(&self, like: &Like, watch: &Watch<'_>) -> Result<Arc<Detector>> {
+        // A bad example is said before a model is loaded.
+        let (name, picture) = self.read_image(&like.image)?;
+        let bounds = like.bounds.map(|bounds| inside(bounds, picture.rgb.dimensions())).transpose()?;
+        let open = registry::easiest_detector(true).name;
+        let detector = match self.usual_or_open(false, |_| false, watch) {
+            Ok(one) if one.is_open_vocabulary() => one,
+            Ok(one) => return Err(Error::NotByExample { detector: Some(one.id().to_owned()), open }),
+            Err(Error::NoDetector { .. }) => return Err(Error::NotByExample { detector: None, open }),
+            Err(error) => return Err(error),
+        };
+        let file = Path::new(&name).file_name().map_or(name.as_str().into(), |file| file.to_string_lossy());
+        let label = format!("like {file}");
+        Ok(Arc::new(detector.like(picture.rgb, bounds, label)?))
+    }
+
+    /// The usual detector, where it is one for any words, or `knows` what is wanted, or the caller named it; else one for any
+    /// words that is on this machine. `needless`: where there is no usual one, none is looked for.
+    fn usual_or_open(
+        &self,
+        needless: bool,
+        knows: impl Fn(&Detector) -> bool,
+        watch: &Watch<'_>,
+    ) -> Result<Arc<Detector>> {
+        let usual = self.detector(watch);
+        let enough = match &usual {
+            Ok(one) => one.is_open_vocabulary() || knows(one),
+            Err(Error::NoDetector { .. }) => needless,
+            Err(_) => true,
+        };
+        if enough || self.config.detector.is_some() {
+            return usual;
+        }
+        match weights::best_detector(&self.detector_shelf(), &self.weight_source(false), true) {
+            Some(files) => self.loaded(&self.detectors.open, watch, || Ok(files)),
+            None => usual,
+        }
     }
 
     /// What a place holds; else what is loaded from the files. One caller loads while others wait.
@@ -155,6 +187,25 @@ impl Engine {
         *kept = Some(Arc::clone(&detector));
         Ok(detector)
     }
+}
+
+/// A thing to find the like of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Like {
+    /// Path (or URL) of a picture that shows it.
+    pub image: String,
+    /// Where in the picture: left, top, right, bottom, pixels; without it the picture is taken to show it alone.
+    pub bounds: Option<[f32; 4]>,
+}
+
+/// The part of a box that lies in a picture.
+fn inside([x0, y0, x1, y1]: [f32; 4], (width, height): (u32, u32)) -> Result<XyxyPx> {
+    let bounds = XyxyPx { x0, y0, x1, y1 };
+    let part = bounds.is_finite().then(|| bounds.clamped(width as f32, height as f32));
+    part.filter(|part| part.width() >= 1.0 && part.height() >= 1.0).ok_or_else(|| Error::Argument {
+        name: "like_box",
+        reason: format!("must be left, top, right, bottom in pixels of the example, which has {width} x {height}"),
+    })
 }
 
 /// What an open-vocabulary detector is asked for: the words with single spaces, without an article.

@@ -103,7 +103,13 @@ impl Engine {
                 notes.push(format!("the model reads {most} tokens and the query has {tokens}: its end was not read"));
             }
         }
-        if outcome.vanished > 0 {
+        if outcome.gave_up {
+            let folder = request.under.map_or_else(|| "PATH".to_owned(), |folder| format!("'{folder}'"));
+            notes.push(format!(
+                "the files of the {} best hits are gone, and the search ended there: is the drive mounted? If they were moved or deleted, `clip-aware index {folder}` (index_folder) refreshes the index",
+                outcome.vanished
+            ));
+        } else if outcome.vanished > 0 {
             notes.push(format!("{} indexed files are gone: index the folder again", outcome.vanished));
         }
         let image = images.into_iter().next().map(|(path, _)| path);

@@ -8,13 +8,14 @@ use super::{Engine, Watch};
 use crate::error::{Error, Result};
 use crate::geometry::jitter;
 use crate::geometry::relations::{self, Carries, Holds, Judged, Kind, Placed, Relation};
-use crate::knowledge::phrase::{self, Place};
 use crate::knowledge::stature;
 use crate::models::{Counting, Detection, Detector};
 
 mod wanted;
+mod words;
 
 pub use wanted::{Pick, Wanted};
+pub use words::relation_of;
 
 /// From this confidence on a relation is said to hold; below one less this it is said not to. Between them nothing is
 /// claimed. Over ../shared/photos/coco (`tools/relate_study.py`) what is said to hold does so between the annotated boxes
@@ -224,8 +225,20 @@ fn verdict(pairs: &[Pair], relation: Relation) -> Verdict {
     }
 }
 
+/// The boxes of a class that count as found in a picture of this size, best first.
+pub(super) fn taken(
+    detector: &Detector,
+    candidates: &[Detection],
+    class: usize,
+    (width, height): (u32, u32),
+) -> Vec<Placed> {
+    let wanted = Wanted { class, pick: None, unchecked: Vec::new() };
+    let side = side(wanted, candidates, detector.counting(), None);
+    side.found.iter().map(|one| placed(one, detector, detector.scale(width, height))).collect()
+}
+
 /// A box with what is known of its kind and of the detector's errors. `scale`: from the picture to the detector's input.
-fn placed(found: &Detection, detector: &Detector, scale: f32) -> Placed {
+pub(super) fn placed(found: &Detection, detector: &Detector, scale: f32) -> Placed {
     let label = detector.labels().get(found.class).map(String::as_str).unwrap_or_default();
     let side = found.bounds.area().sqrt() * scale;
     Placed { bounds: found.bounds, jitter: jitter::scale(found.score, side), kind: kind(label) }
@@ -245,53 +258,6 @@ fn kind(label: &str) -> Kind {
             stature::Carries::Riders => Carries::Riders,
         },
     }
-}
-
-/// The relation that words mean: "left of", "to the left of", "under", "bigger than".
-///
-/// # Errors
-/// They mean none that boxes can show; the error lists those that they can.
-pub fn relation_of(words: &str) -> Result<Relation> {
-    let plain = words.trim().to_lowercase().replace(['-', '_'], " ");
-    let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-    let plain = plain.strip_prefix("is ").unwrap_or(&plain);
-    let own = |text: &str| Relation::ALL.into_iter().find(|relation| relation.words() == text);
-    let word = match plain.strip_suffix(" than").unwrap_or(plain) {
-        "left" | "to the left" | "on the left" => "left of",
-        "right" | "to the right" | "on the right" => "right of",
-        "bigger" | "greater" | "taller" | "wider" => "larger",
-        "closer" | "closest" | "nearest" => "nearer",
-        "further" | "further away" | "farther away" => "farther",
-        "holds" | "holding" | "containing" | "around" | "surrounds" => "contains",
-        "carries" | "carrying" | "supporting" => "supports",
-        "overlaps" => "overlapping",
-        "atop" | "upon" => "on",
-        "higher" => "above",
-        "lower" => "below",
-        other => other,
-    };
-    let by_place = || {
-        let parse = phrase::parse(&format!("a cup {word} a bowl"));
-        let ([relation], [_, _]) = (parse.relations.as_slice(), parse.things.as_slice()) else { return None };
-        match relation.place? {
-            Place::LeftOf => Some(Relation::LeftOf),
-            Place::RightOf => Some(Relation::RightOf),
-            Place::Above => Some(Relation::Above),
-            Place::Below => Some(Relation::Below),
-            Place::On => Some(Relation::On),
-            Place::In => Some(Relation::Inside),
-            Place::InFrontOf => Some(Relation::InFrontOf),
-            Place::Behind => Some(Relation::Behind),
-            Place::Near => Some(Relation::NextTo),
-            Place::FarFrom => Some(Relation::FarFrom),
-            Place::Around => Some(Relation::Contains),
-            Place::Between | Place::Touching | Place::Facing => None,
-        }
-    };
-    own(word).or_else(by_place).ok_or_else(|| Error::Argument {
-        name: "relation",
-        reason: format!("must be one of {}", Relation::ALL.map(Relation::words).join(", ")),
-    })
 }
 
 #[cfg(test)]
@@ -370,31 +336,5 @@ mod tests {
         assert_eq!(judge(&[p(0.1), p(0.5)]), Verdict::Undecided);
         assert_eq!(judge(&[p(0.1), Judged::Undecided("why")]), Verdict::Undecided);
         assert_eq!(judge(&[]), Verdict::Undecided);
-    }
-
-    #[test]
-    fn words_mean_relations_and_unknown_ones_are_told_which_there_are() {
-        for relation in Relation::ALL {
-            assert_eq!(relation_of(relation.words()).unwrap(), relation);
-        }
-        for (words, relation) in [
-            ("to the left of", Relation::LeftOf),
-            ("Right_of", Relation::RightOf),
-            ("on top of", Relation::On),
-            ("underneath", Relation::Below),
-            ("under", Relation::Below),
-            ("in", Relation::Inside),
-            ("beside", Relation::NextTo),
-            ("bigger than", Relation::Larger),
-            ("closer", Relation::Nearer),
-            ("is behind", Relation::Behind),
-            ("left", Relation::LeftOf),
-        ] {
-            assert_eq!(relation_of(words).unwrap(), relation, "{words}");
-        }
-        for words in ["", "between", "chasing", "a red", "left of the dog and the", "\u{0}"] {
-            let error = relation_of(words).unwrap_err().to_string();
-            assert!(error.contains("`relation` must be one of left of, right of"), "{words}: {error}");
-        }
     }
 }

@@ -2,9 +2,10 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::detection::{Seen, objects, right_answers};
+use super::detection::{Seen, Tools, objects, right_answers};
 use super::*;
 use crate::geometry::XyxyPx;
+use crate::geometry::relations::{Kind as Stature, Placed};
 
 /// A model that sees which colours and shapes are in a picture and nothing of how they belong together: the
 /// bag-of-words behaviour for which CLIP is known, in its purest form.
@@ -146,11 +147,16 @@ fn perfect(questions: &[Question]) -> HashMap<Vec<u8>, Vec<Seen>> {
     let seen = |q: &Question| {
         let all = q.scene.objects.iter().map(|object| {
             let [x0, y0, x1, y1] = object.bounds(SIDE);
-            Seen { shape: object.thing.shape, bounds: XyxyPx { x0, y0, x1, y1 } }
+            let placed = Placed { bounds: XyxyPx { x0, y0, x1, y1 }, jitter: 0.02, kind: Stature::default() };
+            Seen { shape: object.thing.shape, placed }
         });
         all.collect()
     };
     questions.iter().map(|q| (q.scene.render(SIDE).into_raw(), seen(q))).collect()
+}
+
+fn both(detect: detection::Detect<'_>) -> Tools<'_> {
+    Tools { count: detect, relate: detect }
 }
 
 #[test]
@@ -158,29 +164,29 @@ fn true_boxes_answer_every_question_and_wrong_ones_none() {
     for kind in [Kind::Counting, Kind::LeftRight, Kind::Relation, Kind::Negation] {
         let questions = questions(kind, 2, 60);
         let seen = perfect(&questions);
-        let all = right_answers(kind, &questions, &|picture| Ok(seen[picture.as_raw()].clone())).unwrap();
+        let all = right_answers(kind, &questions, both(&|picture| Ok(seen[picture.as_raw()].clone()))).unwrap();
         assert_eq!((all.right, all.of), (60, 60), "{kind:?}");
         assert_eq!(all.chance.to_bits(), asked(kind).chance.to_bits(), "{kind:?}");
-        let none = right_answers(kind, &questions, &|_| Ok(Vec::new())).unwrap();
+        let none = right_answers(kind, &questions, both(&|_| Ok(Vec::new()))).unwrap();
         // Nothing found is the right answer where a shape is absent.
         assert_eq!(none.right, if kind == Kind::Negation { 30 } else { 0 }, "{kind:?}");
     }
     let questions = questions(Kind::Objects, 2, 90);
     let seen = perfect(&questions);
-    let (exact, pairs) = objects(&questions, &|picture| Ok(seen[picture.as_raw()].clone())).unwrap();
+    let (exact, pairs) = objects(&questions, both(&|picture| Ok(seen[picture.as_raw()].clone()))).unwrap();
     assert_eq!((exact.right, exact.of), (90, 90));
     assert!(pairs.of > 100 && pairs.right == pairs.of, "{pairs:?}");
     // One box too many, or one that lies on the other side, is noticed.
     let doubled = |picture: &RgbImage| Ok(seen[picture.as_raw()].iter().flat_map(|one| [*one, *one]).collect());
-    assert_eq!(objects(&questions, &doubled).unwrap().0.right, 0);
+    assert_eq!(objects(&questions, both(&doubled)).unwrap().0.right, 0);
     let mirrored = |picture: &RgbImage| {
         let mirror = |one: &Seen| {
-            let (x0, x1) = (SIDE as f32 - one.bounds.x1, SIDE as f32 - one.bounds.x0);
-            Seen { bounds: XyxyPx { x0, x1, ..one.bounds }, ..*one }
+            let bounds = one.placed.bounds.mirrored(SIDE as f32);
+            Seen { placed: Placed { bounds, ..one.placed }, ..*one }
         };
         Ok(seen[picture.as_raw()].iter().map(mirror).collect())
     };
-    let (exact, pairs) = objects(&questions, &mirrored).unwrap();
+    let (exact, pairs) = objects(&questions, both(&mirrored)).unwrap();
     assert!(exact.right == 90 && pairs.right * 3 < pairs.of * 2, "{pairs:?}");
 }
 

@@ -92,9 +92,15 @@ pub struct SearchOutcome {
     pub considered: u64,
     /// Files that would be hits but are gone; another index run forgets them.
     pub vanished: u64,
+    /// Nothing but such files, [`GONE_IN_A_ROW`] pictures: the search ended there, and worse ones were not looked at.
+    pub gave_up: bool,
     /// Relevance of the best picture that passed the filter, whether or not it reached the limit.
     pub best_relevance: Option<f32>,
 }
+
+/// So many pictures one after the other whose files are gone end a search: a drive is missing, or a folder has moved, and
+/// looking for each of a million files takes many seconds. A deleted album of thousands is still searched past.
+const GONE_IN_A_ROW: usize = 5_000;
 
 /// Ranks the indexed images of one vector set. Exact: every vector is compared. Equal relevance is ordered by score,
 /// then by path.
@@ -102,6 +108,17 @@ pub struct SearchOutcome {
 /// # Errors
 /// The query is empty or of another length than the set's vectors; nothing is indexed there; the database fails.
 pub fn search(
+    catalogue: &Catalogue,
+    cache: &VectorCache,
+    set: &SetInfo,
+    request: &SearchRequest,
+) -> Result<SearchOutcome> {
+    search_past(GONE_IN_A_ROW, catalogue, cache, set, request)
+}
+
+/// As [`search`]; `gone`: so many missing pictures in a row end it.
+fn search_past(
+    gone: usize,
     catalogue: &Catalogue,
     cache: &VectorCache,
     set: &SetInfo,
@@ -123,6 +140,8 @@ pub fn search(
         request,
         pictures: Vec::new(),
         behind: 0,
+        gone: 0,
+        most_gone: gone,
         outcome: SearchOutcome {
             min_relevance: request.min_relevance.unwrap_or(DEFAULT_MIN_RELEVANCE),
             indexed: reach.indexed,
@@ -193,6 +212,10 @@ struct Hits<'a> {
     pictures: Vec<(Vec<f32>, u64)>,
     /// Rows that were looked at behind the last hit.
     behind: usize,
+    /// Rows since the last one with a file that is there.
+    gone: usize,
+    /// As many end the search.
+    most_gone: usize,
     outcome: SearchOutcome,
 }
 
@@ -205,8 +228,15 @@ impl Hits<'_> {
             if done || relevance(row.standardised) < self.outcome.min_relevance {
                 return Ok(true);
             }
+            if self.gone >= self.most_gone {
+                self.outcome.gave_up = true;
+                return Ok(true);
+            }
             self.behind += usize::from(full);
+            let (hits, vanished) = (self.outcome.hits.len(), self.outcome.vanished);
             self.take_row(row, full)?;
+            let is_gone = self.outcome.vanished > vanished && self.outcome.hits.len() == hits;
+            self.gone = if is_gone { self.gone + 1 } else { 0 };
         }
         Ok(false)
     }

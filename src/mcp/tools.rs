@@ -57,7 +57,7 @@ fn clip_search() -> Entry {
 fn classify_image() -> Entry {
     Entry::new("classify_image", "Sort images into labels")
         .describe(
-            "Says which of your labels fits each image, with probabilities and \"none of these\". Good for kinds of things, \
+            "Says which of your labels fits each image, with probabilities and \"none of these\". For kinds of things, \
              scenes and styles. Not for counts, positions, text, or fine species and models. To find images among many \
              use clip_search.",
         )
@@ -80,8 +80,8 @@ fn detect_count() -> Entry {
     Entry::new("detect_count", "Find and count objects")
         .describe(
             "Counts objects in images, with boxes in pixels and how sure each count is. For \"how many\", \"where\", \"is there \
-             a\". Finds COCO's 80 everyday things (people, vehicles, animals, furniture, food); synonyms and plurals work. For \
-             scenes and styles use classify_image.",
+             a\". Finds COCO's 80 everyday things (people, vehicles, animals, furniture, food; synonyms and plurals work), with \
+             some detectors any words or an example. For scenes and styles use classify_image.",
         )
         .read_only()
         .runs(Lane::Short, wire::detect, detect::detections)
@@ -92,7 +92,7 @@ fn spatial_relation() -> Entry {
         .describe(
             "Says how a subject stands to an object in an image: left of, right of, above, below, on, inside, in front of, \
              next to, far from, larger, nearer, ..., with probabilities, both boxes, and what cannot be decided. Left and right \
-             are the viewer's. For the things that detect_count finds. To only locate one thing use detect_count.",
+             are the viewer's. For the things that detect_count finds; to only locate one use that.",
         )
         .read_only()
         .runs(Lane::Short, wire::relate::relate, relate::relations)
@@ -101,8 +101,8 @@ fn spatial_relation() -> Entry {
 fn index_folder() -> Entry {
     Entry::new("index_folder", "Index a folder of images")
         .describe(
-            "Prepares a folder, with its subfolders, for clip_search. Only new and changed images cost time, so call it \
-             again whenever files may have changed. The first run embeds every image: seconds to minutes, with progress; \
+            "Prepares a folder, with its subfolders, for clip_search. Only new and changed images cost time: call it \
+             again after changes. The first run embeds every image: seconds to minutes, with progress; \
              cancelling keeps what is done. Images are only read.",
         )
         .writes_index()

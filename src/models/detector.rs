@@ -123,7 +123,8 @@ impl Detector {
         Ok(Self { id, revision, backend: backend.clone(), labels, score_threshold, places, network: network.into() })
     }
 
-    /// Whether it finds what it is told in words: [`Detector::asked`]. Its own list of labels is empty.
+    /// Whether it finds what it is told in words, or shown: [`Detector::asked`], [`Detector::like`]. Its own list of labels is
+    /// empty.
     pub fn is_open_vocabulary(&self) -> bool {
         self.network.open_vocabulary().is_some()
     }
@@ -140,16 +141,45 @@ impl Detector {
             hash.update(&(thing.len() as u64).to_le_bytes());
             hash.update(thing.as_bytes());
         }
+        Ok(self.put(network, things.to_vec(), "asked-1", &hash))
+    }
+
+    /// The same detector with one label: things like the one in an upright picture, or in a part of it, pixels.
+    ///
+    /// # Errors
+    /// Its classes are fixed.
+    pub fn like(&self, picture: RgbImage, bounds: Option<XyxyPx>, label: String) -> Result<Self> {
+        let refused = || Error::Argument { name: "like", reason: format!("cannot be shown to {}", self.id) };
+        let network = self.network.open_vocabulary().ok_or_else(refused)?;
+        let mut hash = blake3::Hasher::new();
+        hash.update(&picture.width().to_le_bytes());
+        hash.update(picture.as_raw());
+        for edge in bounds.iter().flat_map(|bounds| bounds.to_array()) {
+            hash.update(&edge.to_le_bytes());
+        }
+        Ok(self.put(network.like(picture, bounds), vec![label], "like-1", &hash))
+    }
+
+    /// The detector with a question; what is asked for is part of its revision.
+    fn put(&self, network: Arc<dyn Network>, labels: Vec<String>, kind: &str, hash: &blake3::Hasher) -> Self {
         let asked: String = hash.finalize().to_hex().chars().take(16).collect();
-        Ok(Self {
+        Self {
             id: self.id.clone(),
-            revision: format!("{} asked-1 {asked}", self.revision),
+            revision: format!("{} {kind} {asked}", self.revision),
             backend: self.backend.clone(),
-            labels: things.to_vec(),
             score_threshold: self.score_threshold,
-            places: (0..things.len()).map(Some).collect(),
+            places: (0..labels.len()).map(Some).collect(),
+            labels,
             network,
-        })
+        }
+    }
+
+    /// Does what is needed once before pictures are looked at by several threads.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub fn ready(&self) -> Result<()> {
+        self.network.ready()
     }
 
     /// Whether a `config.json` with this `model_type` is a detector's.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::round;
-use crate::engine::detect::{ClassCount, Found, Request};
+use crate::engine::detect::{ClassCount, Found, Like, Request};
 use crate::engine::{Engine, Watch};
 use crate::error::{Error, Result};
 use crate::geometry::XyxyPx;
@@ -20,15 +20,19 @@ pub struct DetectArgs {
     /// Paths of the images.
     #[schemars(length(min = 1, max = 1000))]
     pub images: Option<Vec<String>>,
-    /// Or a folder of images (subfolders are left out).
+    /// Or a folder, without its subfolders.
     pub folder: Option<String>,
     /// What to count, default everything.
     #[schemars(length(min = 1, max = 100))]
     pub targets: Option<Vec<String>>,
-    /// Least score of a box; the default is what counts best with the detector.
+    /// Or an image of the thing to count.
+    pub like: Option<String>,
+    /// Where in it: left, top, right, bottom in pixels.
+    pub like_box: Option<[f32; 4]>,
+    /// Least score of a box; default what counts best.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f32>,
-    /// More tiles of large images, for small things; slower.
+    /// Look closer, for small things; slower.
     pub tile: Option<bool>,
     /// Return up to 4 pictures with boxes.
     pub annotate: Option<bool>,
@@ -120,7 +124,7 @@ fn is_zero(number: &usize) -> bool {
 /// Runs `detect_count` / `detect`.
 ///
 /// # Errors
-/// Neither images nor folder or both, an unknown target, the detector cannot be loaded; an unreadable image is an entry
+/// Neither images nor folder or both, an unknown target, an example that cannot be used, the detector cannot be loaded; an unreadable image is an entry
 /// with its error.
 pub fn detect(engine: &Engine, args: &DetectArgs, watch: &Watch<'_>) -> Result<DetectResponse> {
     let refuse = |reason: &str| Err(Error::Argument { name: "images", reason: reason.into() });
@@ -136,8 +140,12 @@ pub fn detect(engine: &Engine, args: &DetectArgs, watch: &Watch<'_>) -> Result<D
         (None, None) => return refuse("or folder is needed"),
         (Some(_), Some(_)) => return refuse("and folder exclude each other"),
     };
+    if args.like_box.is_some() && args.like.is_none() {
+        return Err(Error::Argument { name: "like_box", reason: "is a part of an example: give like too".into() });
+    }
     let request = Request {
         targets: args.targets.clone().unwrap_or_default(),
+        like: args.like.clone().map(|image| Like { image, bounds: args.like_box }),
         threshold: args.threshold,
         tiles: args.tile.unwrap_or(false),
     };

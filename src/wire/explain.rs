@@ -18,7 +18,7 @@ use crate::knowledge::topics::{Example, Topic};
 pub struct ExplainArgs {
     /// counting, `fine_grained`, spatial, compositional, negation, `text_reading`, calibration, `domain_shift` or strengths.
     pub topic: Option<String>,
-    /// Or a request; its wording tells the topic.
+    /// Or a request that tells it.
     pub query: Option<String>,
     /// Path of an image to show it on; best with query.
     pub image: Option<String>,

@@ -33,12 +33,12 @@ pub struct RelateArgs {
     /// The other thing.
     #[schemars(length(min = 1))]
     pub object: String,
-    /// Ask whether this one holds, for a verdict: "left of", "on", "in front of", ...
+    /// Ask whether this one holds: "left of", "on", "in front of", ...
     pub relation: Option<String>,
-    /// Least score of a box; the default judges all boxes together.
+    /// Least score of a box; default by all boxes.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f32>,
-    /// Return the picture with both boxes.
+    /// Return the picture with boxes.
     pub annotate: Option<bool>,
 }
 

@@ -13,7 +13,7 @@ use crate::knowledge::tools;
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteArgs {
-    /// The user's request about images, in their own words, any language.
+    /// The request, in the user's own words, any language.
     pub query: String,
 }
 

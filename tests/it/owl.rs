@@ -90,6 +90,91 @@ fn over_mcp_the_answer_says_that_scores_are_not_calibrated() {
     assert!(answer["structuredContent"]["notes"][0].as_str().unwrap().contains("not calibrated"), "{answer}");
 }
 
+#[test]
+fn what_looks_like_an_example_is_counted_from_either_face() {
+    let world = world();
+    std::fs::copy(fixture("owl-pictures").join("b.png"), world.root.join("b.png")).unwrap();
+    for kind in ["owlv2-tiny", "owlvit-tiny"] {
+        let like =
+            |more: &[&str]| run(&world, kind, &[&["detect", "--json", "a.png", "--like", "b.png"], more].concat());
+        let all = like(&["--threshold", "0.2"]).expect(0).object();
+        check(&all);
+        let tensors =
+            candle_core::safetensors::load(fixture(kind).join("expected.safetensors"), &candle_core::Device::Cpu);
+        let rows: Vec<Vec<f32>> = tensors.unwrap()["like-b.detections"].to_vec2().unwrap();
+        let rows: Vec<&Vec<f32>> = rows.iter().filter(|row| row[4] >= 0.2).collect();
+        let found = all["detections"].as_array().unwrap();
+        assert_eq!(found.len(), rows.len(), "{kind}");
+        for (one, row) in found.iter().zip(&rows) {
+            assert_eq!(one["label"], "like b.png", "{kind}");
+            for (number, expected) in one["box"].as_array().unwrap().iter().chain([&one["score"]]).zip(*row) {
+                assert!((number.as_f64().unwrap() - f64::from(*expected)).abs() < 0.01, "{kind}: {one} {row:?}");
+            }
+        }
+        assert_eq!(like(&["--threshold", "0.2"]).expect(0).object(), all, "from the catalogue");
+        let usual = like(&[]).object();
+        let from = if kind == "owlv2-tiny" { 0.9 } else { 0.6 };
+        assert_eq!(usual["counts"]["like b.png"], rows.iter().filter(|row| row[4] >= from).count(), "{kind}");
+        let part = like(&["--threshold", "0.2", "--like-box", "20,90,70,150"]).object();
+        assert_ne!(part["detections"], all["detections"], "{kind}: another part of it is another question");
+        // Another picture under the same name is another example.
+        std::fs::copy(world.root.join("a.png"), world.root.join("c.png")).unwrap();
+        let first = run(&world, kind, &["detect", "--json", "b.png", "--like", "c.png", "--threshold", "0.2"]).object();
+        std::fs::copy(world.root.join("b.png"), world.root.join("c.png")).unwrap();
+        let other = run(&world, kind, &["detect", "--json", "b.png", "--like", "c.png", "--threshold", "0.2"]).object();
+        assert_ne!(first["detections"], other["detections"], "{kind}");
+    }
+}
+
+#[test]
+fn an_example_that_cannot_be_used_is_refused_with_the_next_step() {
+    let world = world();
+    std::fs::create_dir_all(world.root.join("photos")).unwrap();
+    let ask = |more: &[&str]| run(&world, "owlv2-tiny", &[&["detect", "a.png"], more].concat()).expect(2).stderr;
+    assert!(ask(&["--like", "a.png", "--like-box", "80,0,90,10"]).contains("which has 70 x 50"));
+    assert!(ask(&["--like", "a.png", "--like-box", "1,2,3"]).contains("four numbers"));
+    assert!(ask(&["--like", "a.png", "--target", "cat"]).contains("cannot be used with"));
+    assert!(ask(&["--like", "none.png"]).contains("none.png"));
+    let none = world.run(&["detect", "a.png", "--like", "a.png"]).expect(2).stderr;
+    assert!(
+        none.contains("no detector on this machine") && none.contains("models fetch owlvit-base-patch32`"),
+        "{none}"
+    );
+    let starter = world.run(&["--detector", "starter", "detect", "a.png", "--like", "a.png"]).expect(2).stderr;
+    assert!(starter.contains("starter finds things by name") && starter.contains("models fetch owlvit"), "{starter}");
+}
+
+#[test]
+fn over_mcp_an_example_takes_the_place_of_words_and_stays_inside_the_roots() {
+    let detector = fixture("owlvit-tiny").display().to_string();
+    let mut server = Server::start_as(Stdio::null(), &["--detector", &detector]);
+    for name in ["a.png", "b.png"] {
+        std::fs::copy(fixture("owl-pictures").join(name), server.root.path().join("photos").join(name)).unwrap();
+    }
+    server.ask(&initialize("i", "2025-11-25"));
+    let mut ask = |arguments: Value| {
+        let answer = server.ask(&request("c", "tools/call", json!({"name": "detect_count", "arguments": arguments})));
+        let answer = answer["result"].clone();
+        let text = answer["content"][0]["text"].as_str().unwrap().to_owned();
+        (answer, text)
+    };
+    let like = json!({"images": ["a.png"], "like": "b.png", "like_box": [20, 90, 70, 150], "annotate": true});
+    let (answer, text) = ask(like);
+    assert_eq!(answer["isError"], false, "{answer}");
+    assert!(text.contains("like b.png") && text.contains("counted are boxes from 0.6 on"), "{text}");
+    assert!(answer["content"].as_array().unwrap().iter().any(|part| part["type"] == "image"));
+    let outside = fixture("owl-pictures").join("a.png").display().to_string();
+    for (arguments, says) in [
+        (json!({"images": ["a.png"], "like": outside}), "outside"),
+        (json!({"images": ["a.png"], "like": "b.png", "targets": ["cat"]}), "exclude each other"),
+        (json!({"images": ["a.png"], "like_box": [0, 0, 9, 9]}), "give like too"),
+        (json!({"images": ["a.png"], "like": "b.png", "like_box": [0, 0, 9]}), "like_box"),
+    ] {
+        let (answer, text) = ask(arguments);
+        assert!(answer["isError"] == true && text.contains(says), "{text}");
+    }
+}
+
 fn hub(repository: &str) -> LoopbackHub {
     let names = ["config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors"];
     let files = names.map(|name| (name, std::fs::read(fixture("owlvit-tiny").join(name)).unwrap()));
@@ -144,10 +229,18 @@ fn a_full_size_owl_agrees() {
     for (precision, bound) in [("f32", 1e-3), ("bf16", f32::INFINITY)] {
         let backend = Backend { precision, ..Backend::cpu() };
         let detector = Detector::load(&files, &backend).unwrap().asked(&things).unwrap();
-        for number in 0..2 {
-            let picture = image::open(folder.join(format!("picture-{number}.png"))).unwrap().into_rgb8();
-            for stage in detector.stages(&picture).unwrap() {
-                let name = format!("picture-{number}.{}", stage.name);
+        let pictures = [0, 1].map(|n| image::open(folder.join(format!("picture-{n}.png"))).unwrap().into_rgb8());
+        for (number, picture) in pictures.iter().enumerate() {
+            let like = detector.like(pictures[1 - number].clone(), None, "this".into()).unwrap();
+            let named = |detector: &Detector, kind: &str| {
+                let stages = detector.stages(picture).unwrap().into_iter();
+                stages.map(|stage| (format!("{kind}-{number}.{}", stage.name), stage)).collect::<Vec<_>>()
+            };
+            for (name, stage) in named(&detector, "picture").into_iter().chain(named(&like, "like")) {
+                // What both questions share is compared once; another patch is another query.
+                if !expected.contains_key(&name) && name.starts_with("like") {
+                    continue;
+                }
                 let expected = expected[&name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert_eq!(stage.values.len(), expected.len());
                 let pairs = stage.values.iter().zip(&expected);

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use clip_aware::compute::Backend;
 use clip_aware::config::{Config, DeviceChoice, PrecisionChoice, Requested};
-use clip_aware::engine::scenes::detection::{Seen, objects, right_answers, shapes};
+use clip_aware::engine::scenes::detection::{Seen, Tools, counted, objects, related, right_answers};
 use clip_aware::engine::scenes::{Kind, Question, measure, questions};
 use clip_aware::engine::{Engine, Watch};
 use clip_aware::models::starter::starter_detector;
@@ -95,7 +95,7 @@ fn the_starter_clip_sees_what_its_card_says() {
 // ---- the detector --------------------------------------------------------------------------------------------------
 
 /// Answers with the starter detector's shapes, in this precision.
-fn with_detector<T>(precision: PrecisionChoice, run: impl FnOnce(&(dyn Fn(&RgbImage) -> Vec<Seen> + Sync)) -> T) -> T {
+fn with_detector<T>(precision: PrecisionChoice, run: impl FnOnce(Tools<'_>) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
     let config_file = dir.path().join("config.toml");
     std::fs::write(&config_file, "").unwrap();
@@ -109,8 +109,7 @@ fn with_detector<T>(precision: PrecisionChoice, run: impl FnOnce(&(dyn Fn(&RgbIm
     let detector = Detector::load(&starter_detector(), &Backend::new(DeviceChoice::Cpu, precision).unwrap()).unwrap();
     let cancel = AtomicBool::new(false);
     let watch = Watch { progress: &|_| (), cancel: &cancel };
-    let detect = shapes(&engine, &detector, &watch);
-    run(&|picture| detect(picture).unwrap())
+    run(Tools { count: &counted(&engine, &detector, &watch), relate: &related(&detector, &watch) })
 }
 
 #[test]
@@ -130,15 +129,14 @@ fn the_starter_models_are_small_and_the_detector_s_labels_are_the_shapes() {
 /// The goals of the model card, on seeds that neither training nor validation nor its report used.
 #[test]
 fn the_starter_detector_counts_and_relates_what_it_has_not_seen() {
-    with_detector(PrecisionChoice::F32, |detect| {
-        let detect = |picture: &RgbImage| Ok(detect(picture));
+    with_detector(PrecisionChoice::F32, |tools| {
         let scenes = questions(Kind::Objects, 31, 207);
         assert!((1..=9).all(|n| scenes.iter().filter(|q| q.scene.objects.len() == n).count() == 23));
-        let (exact, pairs) = objects(&scenes, &detect).unwrap();
+        let (exact, pairs) = objects(&scenes, tools).unwrap();
         assert!(exact.value() >= 0.95, "{exact:?}");
         assert!(pairs.of > 300 && pairs.value() >= 0.95, "{pairs:?}");
         for kind in [Kind::Counting, Kind::LeftRight, Kind::Relation, Kind::Negation] {
-            let accuracy = right_answers(kind, &questions(kind, 31, 60), &detect).unwrap();
+            let accuracy = right_answers(kind, &questions(kind, 31, 60), tools).unwrap();
             assert!(accuracy.value() >= 0.95, "{kind:?}: {accuracy:?}");
         }
     });
@@ -146,7 +144,8 @@ fn the_starter_detector_counts_and_relates_what_it_has_not_seen() {
 
 #[test]
 fn the_starter_detector_s_boxes_are_tight_at_any_size_and_mirror_with_the_picture() {
-    with_detector(PrecisionChoice::F32, |detect| {
+    with_detector(PrecisionChoice::F32, |tools| {
+        let detect = |picture: &RgbImage| (tools.count)(picture).unwrap();
         let (mut overlaps, mut mirrored, scenes) = (Vec::new(), 0, questions(Kind::Objects, 32, 36));
         for (at, question) in scenes.iter().enumerate() {
             let side = [96, 256, 700][at % 3];
@@ -156,14 +155,16 @@ fn the_starter_detector_s_boxes_are_tight_at_any_size_and_mirror_with_the_pictur
                 let [x0, y0, x1, y1] = object.bounds(side);
                 let truth = clip_aware::geometry::XyxyPx { x0, y0, x1, y1 };
                 let own = seen.iter().filter(|one| one.shape == object.thing.shape);
-                overlaps.push(own.map(|one| one.bounds.iou(&truth)).fold(0.0, f32::max));
+                overlaps.push(own.map(|one| one.placed.bounds.iou(&truth)).fold(0.0, f32::max));
             }
             // The network itself is not symmetric: a box moves by a pixel or two.
             let other = detect(&flip_horizontal(&picture));
             let near = |one: &Seen| {
-                let (left, right) = (side as f32 - one.bounds.x1, side as f32 - one.bounds.x0);
+                let (left, right) = (side as f32 - one.placed.bounds.x1, side as f32 - one.placed.bounds.x0);
                 let close = |a: f32, b: f32| (a - b).abs() < 0.03 * side as f32;
-                other.iter().any(|o| o.shape == one.shape && close(o.bounds.x0, left) && close(o.bounds.x1, right))
+                other.iter().any(|o| {
+                    o.shape == one.shape && close(o.placed.bounds.x0, left) && close(o.placed.bounds.x1, right)
+                })
             };
             mirrored += usize::from(other.len() == seen.len() && seen.iter().all(near));
         }
@@ -177,8 +178,8 @@ fn the_starter_detector_s_boxes_are_tight_at_any_size_and_mirror_with_the_pictur
 fn the_starter_detector_keeps_its_counts_in_lower_precisions() {
     let scenes = questions(Kind::Objects, 33, 54);
     for precision in [PrecisionChoice::Bf16, PrecisionChoice::Int8] {
-        with_detector(precision, |detect| {
-            let (exact, _) = objects(&scenes, &|picture: &RgbImage| Ok(detect(picture))).unwrap();
+        with_detector(precision, |tools| {
+            let (exact, _) = objects(&scenes, tools).unwrap();
             assert!(exact.value() >= 0.9, "{precision:?}: {exact:?}");
         });
     }

@@ -124,6 +124,38 @@ fn vanished_files_are_dropped_and_changed_ones_marked() {
 }
 
 #[test]
+fn a_search_among_files_that_are_gone_ends_and_says_so() {
+    let bench = gallery();
+    let catalogue = bench.catalogue();
+    let set = catalogue.find_set(&bench.model.set_key()).unwrap().unwrap();
+    for group_duplicates in [false, true] {
+        let red = SearchRequest { group_duplicates, ..request(&bench, &["red"], &[], &[]) };
+        let past = |gone| search_past(gone, &catalogue, &VectorCache::default(), &set, &red).unwrap();
+        let whole = run(&bench, &red).unwrap();
+        let best: Vec<PathBuf> = whole.hits.iter().take(3).map(|hit| hit.file.path.clone()).collect();
+        let aside = |path: &PathBuf| path.with_extension("aside");
+        for path in &best {
+            std::fs::rename(path, aside(path)).unwrap();
+        }
+        // Two missing ones are looked past, three are not; nor do they count once something is there.
+        let outcome = past(3);
+        assert_eq!((outcome.vanished, outcome.gave_up, outcome.hits.len()), (3, true, 0));
+        let outcome = past(4);
+        assert_eq!((outcome.vanished, outcome.gave_up, outcome.hits.len()), (3, false, 5));
+        std::fs::rename(aside(&best[1]), &best[1]).unwrap();
+        assert_eq!((past(2).gave_up, past(2).hits[0].file.path == best[1]), (false, true));
+        for path in best.iter().filter(|path| !path.exists()) {
+            std::fs::rename(aside(path), path).unwrap();
+        }
+        // The whole drive.
+        std::fs::rename(&bench.photos, bench.photos.with_extension("away")).unwrap();
+        let outcome = past(4);
+        assert_eq!((outcome.vanished, outcome.gave_up), (4, true));
+        std::fs::rename(bench.photos.with_extension("away"), &bench.photos).unwrap();
+    }
+}
+
+#[test]
 fn duplicates_become_one_hit() {
     let bench = gallery();
     std::fs::copy(bench.path("a/0.png"), bench.path("b/copy.png")).unwrap();

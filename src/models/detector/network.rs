@@ -8,6 +8,7 @@ use super::settings::Settings;
 use super::{Detection, DetectorFiles};
 use crate::compute::Backend;
 use crate::error::Result;
+use crate::geometry::XyxyPx;
 use crate::models::checkpoint::Checkpoint;
 
 /// How a detector takes pictures.
@@ -60,9 +61,17 @@ pub(in crate::models) trait Network: std::fmt::Debug + Send + Sync {
     /// What its scores mean for counts.
     fn counting(&self) -> Counting;
 
-    /// Of a network that finds what it is told in words.
+    /// Of a network that finds what it is told in words, or shown.
     fn open_vocabulary(&self) -> Option<&dyn OpenVocabulary> {
         None
+    }
+
+    /// Does what is needed once before pictures are looked at; where several threads look at once, that each would do.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    fn ready(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Finds the things in an upright picture, best first, those with at least the score `floor`; `side` is that of
@@ -87,13 +96,17 @@ pub(in crate::models) trait Network: std::fmt::Debug + Send + Sync {
     fn run_neutral(&self) -> Result<usize>;
 }
 
-/// A network whose classes are words of the caller.
+/// A network whose classes are the caller's: in words, or shown.
 pub(in crate::models) trait OpenVocabulary {
     /// The same network with these things as its classes.
     ///
     /// # Errors
     /// A thing cannot be read; a tensor operation failed.
     fn asked(&self, things: &[String]) -> Result<Arc<dyn Network>>;
+
+    /// The same network with one class: things like the one in an upright picture, or in a part of it, pixels. The picture is
+    /// looked at when the first other one is.
+    fn like(&self, picture: RgbImage, bounds: Option<XyxyPx>) -> Arc<dyn Network>;
 }
 
 /// What a network is built from.

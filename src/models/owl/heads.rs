@@ -6,6 +6,8 @@ use candle_core::{D, DType, Device, Tensor};
 
 use crate::compute::{Activation, Linear, chain};
 use crate::error::{Error, Result};
+use crate::geometry::{CxcywhNorm, XyxyPx, nms};
+use crate::models::Detection;
 use crate::models::config::OwlConfig;
 use crate::models::reader::Reader;
 
@@ -13,6 +15,8 @@ use crate::models::reader::Reader;
 const NORM_EPS: f64 = 1e-6;
 /// Keeps the logarithms of the boxes' bias finite.
 const BIAS_EPS: f32 = 1e-4;
+/// Of things like an example, a box falls that a better one overlaps more: `nms_threshold` of the reference's post-processing.
+const LIKE_IOU: f32 = 0.3;
 
 /// Three layers with a GELU between them.
 #[derive(Debug)]
@@ -70,7 +74,7 @@ impl Heads {
 
     /// Shape: one picture's `[1, patches, size]`.
     pub(super) fn forward(&self, features: &Tensor) -> Result<Read> {
-        let raw = on_cpu(&self.class.forward(features)?)?; // [1, patches, dim]
+        let raw = self.class_embeds(features)?; // [1, patches, dim]
         let unit = || {
             let length = (raw.sqr()?.sum_keepdim(D::Minus1)?.sqrt()? + NORM_EPS)?;
             raw.broadcast_div(&length)?.squeeze(0)
@@ -84,6 +88,12 @@ impl Heads {
         let mut boxes = flat(&self.boxes.forward(features)?)?; // [patches, 4]
         boxes.iter_mut().zip(&self.box_bias).for_each(|(x, bias)| *x = sigmoid(*x + bias));
         Ok(Read { class_embeds, shift_and_scale, boxes })
+    }
+
+    /// The vectors that are compared, before they are made unit vectors; on the CPU. Shape: `[1, patches, size]` ->
+    /// `[1, patches, dim]`.
+    pub(super) fn class_embeds(&self, features: &Tensor) -> Result<Tensor> {
+        on_cpu(&self.class.forward(features)?)
     }
 
     /// How much each patch shows an object at all, before the sigmoid; none for OWL-ViT. Shape: -> `[patches]`.
@@ -116,9 +126,44 @@ impl Read {
         }
         Ok(logits)
     }
+
+    /// Labels, scores and boxes in pixels, best first: each patch's best query, as the reference's post-processing. `frame`:
+    /// the pixels that boxes are shares of. `suppressed`: of boxes that overlap, the best one stays.
+    pub(super) fn detections(
+        &self,
+        queries: &Tensor,
+        picture: (u32, u32),
+        frame: (f32, f32),
+        floor: f32,
+        suppressed: bool,
+    ) -> Result<Vec<Detection>> {
+        let (width, height) = (picture.0 as f32, picture.1 as f32);
+        let logits = self.logits(queries)?;
+        let rows = logits.chunks(queries.dim(0).map_err(Error::tensor("queries"))?.max(1));
+        let found = rows.zip(self.boxes.as_chunks::<4>().0).filter_map(|(logits, &[cx, cy, w, h])| {
+            let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+            let (class, logit) = best?;
+            let score = sigmoid(*logit);
+            let bounds = CxcywhNorm { cx, cy, w, h }.to_px(frame.0, frame.1);
+            (score >= floor && bounds.is_finite()).then_some(Detection { class, score, bounds })
+        });
+        let mut found: Vec<Detection> = found.collect();
+        if suppressed {
+            let boxes: Vec<XyxyPx> = found.iter().map(|one| one.bounds).collect();
+            let scores: Vec<f32> = found.iter().map(|one| one.score).collect();
+            let classes: Vec<usize> = found.iter().map(|one| one.class).collect();
+            let kept = nms(&boxes, &scores, &classes, LIKE_IOU);
+            found = kept.into_iter().filter_map(|at| found.get(at).copied()).collect();
+        }
+        // The reference leaves boxes that reach beyond the picture as they are; shown is what lies inside.
+        let inside = found.into_iter().map(|one| Detection { bounds: one.bounds.clamped(width, height), ..one });
+        let mut found: Vec<Detection> = inside.filter(|one| one.bounds.area() > 0.0).collect();
+        found.sort_by(|a, b| b.score.total_cmp(&a.score));
+        Ok(found)
+    }
 }
 
-pub(super) fn sigmoid(x: f32) -> f32 {
+fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 

@@ -4,18 +4,22 @@
 //! Source: Minderer et al. 2022, arXiv:2205.06230, and 2023, arXiv:2306.09683; transformers 5.24, `modeling_owlvit.py` and
 //! `modeling_owlv2.py`. Checkpoints: the hub's.
 
+mod example;
 mod heads;
+mod input;
 mod prompt;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 
-use self::heads::{Heads, Read, flat, sigmoid};
+use self::example::Example;
+use self::heads::{Heads, Read, flat};
+use self::input::Input;
 use super::checkpoint::Checkpoint;
 use super::clip::{TextTower, VisionTransformer};
 use super::config::{OwlConfig, Pooling};
@@ -25,16 +29,14 @@ use super::tokenizer::{Dialect, Tokenizer};
 use super::transformer::Stages;
 use crate::compute::{Backend, LayerNorm};
 use crate::error::{Error, Result};
-use crate::geometry::CxcywhNorm;
-use crate::pixels::{Preprocessor, Squared};
-
-/// Published files have under 1 KB.
-const MAX_PREPROCESSOR_BYTES: u64 = 1 << 20;
+use crate::geometry::XyxyPx;
 
 /// Score from which on a box is counted where none is named: the default of the reference's post-processing, and what its
 /// examples use. It is not calibrated: what a score means differs from word to word, and no photos with real weights stand
 /// behind this number here. Another one would be a guess of ours; counts at higher scores are answered beside it.
 const COUNTED: f32 = 0.1;
+/// The same where an example is shown: what the reference's examples use, OWL-ViT's first, `OWLv2`'s second.
+const COUNTED_LIKE: [f32; 2] = [0.6, 0.9];
 
 /// What was read off the pictures seen last is kept up to so many numbers (64 MiB): another question about the same picture then
 /// costs a matrix product.
@@ -44,8 +46,16 @@ const KEPT_NUMBERS: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Owl {
     core: Arc<Core>,
-    /// Unit vectors of what is asked for, on the CPU. Shape: `[queries, dim]`.
-    queries: Option<Tensor>,
+    question: Option<Question>,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+enum Question {
+    /// Unit vectors of texts, on the CPU. Shape: `[queries, dim]`.
+    Words(Tensor),
+    /// Things like the one in a picture.
+    Like(Example),
 }
 
 /// What every question shares.
@@ -60,17 +70,10 @@ struct Core {
     layer_norm: LayerNorm,
     heads: Heads,
     /// The pictures seen last, the latest at the end.
-    seen: Mutex<VecDeque<(blake3::Hash, Arc<Read>)>>,
+    seen: Mutex<Seen>,
 }
 
-/// How pictures become input.
-#[derive(Debug, Clone)]
-enum Input {
-    /// `OWLv2`: padded to a square.
-    Padded(Squared),
-    /// OWL-ViT: squeezed into one.
-    Squashed(Box<Preprocessor>),
-}
+type Seen = VecDeque<(blake3::Hash, Arc<Read>)>;
 
 impl Owl {
     /// Whether a checkpoint is an `OWLv2`.
@@ -101,51 +104,22 @@ impl Owl {
         let tokenizer = files.tokenizer.as_ref().ok_or_else(|| refused(missing))?;
         let context = config.text.max_position_embeddings;
         let tokenizer = Tokenizer::load(tokenizer, context, Dialect::Clip, &files.id)?;
-        let json = files.preprocessor.as_ref().map(|blob| blob.read_text(MAX_PREPROCESSOR_BYTES, &files.id));
-        let json = json.transpose()?;
-        let input = if config.is_v2 {
-            Input::Padded(Squared::owlv2(json.as_deref(), &files.id)?)
-        } else {
-            let usual = r#"{"image_processor_type": "OwlViTImageProcessor"}"#;
-            Input::Squashed(Box::new(Preprocessor::from_json(json.as_deref().unwrap_or(usual), &files.id)?))
-        };
-        let (height, width) = input.size();
-        let side = config.vision.image_size;
-        if (height, width) != (side, side) {
-            let reason = format!("makes images of {width} x {height} pixels, the model takes {side} x {side}");
-            return Err(Error::ModelFile {
-                model: files.id.clone(),
-                file: "preprocessor_config.json".to_owned(),
-                reason,
-            });
-        }
+        let input = Input::of(files, &config)?;
         let weights = reader::load(checkpoint, backend, &files.id, |r| Weights::new(r, &config))?;
         let Weights { text, vision, layer_norm, heads } = weights;
         let seen = Mutex::new(VecDeque::new());
         let backend = backend.clone();
         let core = Core { backend, config, tokenizer, input, text, vision, layer_norm, heads, seen };
-        Ok(Self { core: Arc::new(core), queries: None })
+        Ok(Self { core: Arc::new(core), question: None })
     }
 
-    /// Labels, scores and boxes in pixels: each patch's best query, as the reference's post-processing.
-    fn post_process(&self, read: &Read, queries: &Tensor, picture: (u32, u32), floor: f32) -> Result<Vec<Detection>> {
-        let (width, height) = (picture.0 as f32, picture.1 as f32);
-        let (across, down) =
-            if self.core.config.is_v2 { (width.max(height), width.max(height)) } else { (width, height) };
-        let logits = read.logits(queries)?;
-        let rows = logits.chunks(queries.dim(0).map_err(Error::tensor("queries"))?.max(1));
-        let found = rows.zip(read.boxes.as_chunks::<4>().0).filter_map(|(logits, &[cx, cy, w, h])| {
-            let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-            let (class, logit) = best?;
-            let score = sigmoid(*logit);
-            let bounds = CxcywhNorm { cx, cy, w, h }.to_px(across, down);
-            // The reference leaves boxes that reach beyond the picture as they are; shown is what lies inside.
-            let bounds = if bounds.is_finite() { bounds.clamped(width, height) } else { return None };
-            (score >= floor && bounds.area() > 0.0).then_some(Detection { class, score, bounds })
-        });
-        let mut found: Vec<Detection> = found.collect();
-        found.sort_by(|a, b| b.score.total_cmp(&a.score));
-        Ok(found)
+    /// Unit vectors of what is asked for, on the CPU. Shape: -> `[queries, dim]`.
+    fn queries(&self) -> Result<Option<&Tensor>> {
+        Ok(match &self.question {
+            None => None,
+            Some(Question::Words(queries)) => Some(queries),
+            Some(Question::Like(example)) => Some(&example.seen(&self.core)?.query),
+        })
     }
 }
 
@@ -225,45 +199,46 @@ impl Core {
 
     /// What is read off a picture, from memory where it was seen before.
     fn look(&self, picture: &RgbImage) -> Result<Arc<Read>> {
-        let mut hash = blake3::Hasher::new();
-        hash.update(&picture.width().to_le_bytes());
-        hash.update(picture.as_raw());
-        let hash = hash.finalize();
-        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, read)) = seen().iter().find(|(other, _)| *other == hash) {
+        let hash = hash(picture);
+        if let Some((_, read)) = self.kept().iter().find(|(other, _)| *other == hash) {
             return Ok(Arc::clone(read));
         }
         let mut read = self.read(&[&self.input.apply(picture)], &mut Stages::off())?;
         let read = read.pop().ok_or_else(|| Error::Argument { name: "picture", reason: "gave nothing".into() })?;
         let read = Arc::new(read);
-        let numbers = (self.config.vision.num_patches() * self.config.projection_dim).max(1);
-        let mut seen = seen();
-        if !seen.iter().any(|(other, _)| *other == hash) {
-            seen.push_back((hash, Arc::clone(&read)));
-        }
-        while seen.len() > (KEPT_NUMBERS / numbers).max(1) {
-            seen.pop_front();
-        }
+        self.keep(hash, &read);
         Ok(read)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what was read off a picture; what was read longest ago makes room.
+    fn keep(&self, hash: blake3::Hash, read: &Arc<Read>) {
+        let numbers = (self.config.vision.num_patches() * self.config.projection_dim).max(1);
+        let mut kept = self.kept();
+        if !kept.iter().any(|(other, _)| *other == hash) {
+            kept.push_back((hash, Arc::clone(read)));
+        }
+        while kept.len() > (KEPT_NUMBERS / numbers).max(1) {
+            kept.pop_front();
+        }
+    }
+
+    /// Pixels that boxes are shares of, across and down: of a picture that is padded, those of the square.
+    fn frame(&self, (width, height): (u32, u32)) -> (f32, f32) {
+        let (width, height) = (width as f32, height as f32);
+        if self.config.is_v2 { (width.max(height), width.max(height)) } else { (width, height) }
     }
 }
 
-impl Input {
-    /// Height and width of the input.
-    fn size(&self) -> (usize, usize) {
-        match self {
-            Self::Padded(squared) => (squared.side() as usize, squared.side() as usize),
-            Self::Squashed(preprocessor) => preprocessor.size(),
-        }
-    }
-
-    /// Shape: -> `[3, side, side]` flattened.
-    fn apply(&self, picture: &RgbImage) -> Vec<f32> {
-        match self {
-            Self::Padded(squared) => squared.apply(picture),
-            Self::Squashed(preprocessor) => preprocessor.apply(picture),
-        }
-    }
+/// Of a picture's size and pixels.
+fn hash(picture: &RgbImage) -> blake3::Hash {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&picture.width().to_le_bytes());
+    hash.update(picture.as_raw());
+    hash.finalize()
 }
 
 impl OpenVocabulary for Owl {
@@ -272,13 +247,22 @@ impl OpenVocabulary for Owl {
             things.iter().map(|thing| self.core.tokenize(&prompt::of(thing))).collect::<Result<_>>()?;
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let queries = self.core.queries(&ids, &mut Stages::off())?;
-        Ok(Arc::new(Self { core: Arc::clone(&self.core), queries: Some(queries) }))
+        Ok(Arc::new(Self { core: Arc::clone(&self.core), question: Some(Question::Words(queries)) }))
+    }
+
+    fn like(&self, picture: RgbImage, bounds: Option<XyxyPx>) -> Arc<dyn Network> {
+        let question = Some(Question::Like(Example::new(picture, bounds)));
+        Arc::new(Self { core: Arc::clone(&self.core), question })
     }
 }
 
 impl Network for Owl {
     fn classes(&self) -> usize {
-        self.queries.as_ref().and_then(|queries| queries.dim(0).ok()).unwrap_or(0)
+        match &self.question {
+            None => 0,
+            Some(Question::Words(queries)) => queries.dim(0).unwrap_or(0),
+            Some(Question::Like(_)) => 1,
+        }
     }
 
     fn geometry(&self) -> Geometry {
@@ -292,20 +276,35 @@ impl Network for Owl {
     }
 
     fn counting(&self) -> Counting {
-        Counting::Uncalibrated(COUNTED)
+        let [vit, v2] = COUNTED_LIKE;
+        Counting::Uncalibrated(match &self.question {
+            Some(Question::Like(_)) => {
+                if self.core.config.is_v2 {
+                    v2
+                } else {
+                    vit
+                }
+            }
+            _ => COUNTED,
+        })
     }
 
     fn open_vocabulary(&self) -> Option<&dyn OpenVocabulary> {
         Some(self)
     }
 
+    fn ready(&self) -> Result<()> {
+        self.queries().map(|_| ())
+    }
+
     fn detect(&self, picture: &RgbImage, floor: f32, _side: u32) -> Result<Vec<Detection>> {
-        let Some(queries) = &self.queries else {
+        let Some(queries) = self.queries()? else {
             let reason = "are needed: this detector finds what it is told, and has no list of its own".to_owned();
             return Err(Error::Argument { name: "targets", reason });
         };
         let read = self.core.look(picture)?;
-        self.post_process(&read, queries, picture.dimensions(), floor)
+        let suppressed = matches!(self.question, Some(Question::Like(_)));
+        read.detections(queries, picture.dimensions(), self.core.frame(picture.dimensions()), floor, suppressed)
     }
 
     fn stages(&self, picture: &RgbImage) -> Result<Vec<Stage>> {
@@ -316,8 +315,15 @@ impl Network for Owl {
             Stage { name: "image_embeds", width: self.core.config.vision.tower.hidden_size, values: flat(&features)? },
             Stage { name: "class_embeds", width: dim, values: flat(&read.class_embeds)? },
         ];
-        if let Some(queries) = &self.queries {
-            stages.push(Stage { name: "text_embeds", width: dim, values: flat(queries)? });
+        if let Some(queries) = self.queries()? {
+            let name = if let Some(Question::Like(example)) = &self.question {
+                let patch = example.seen(&self.core)?.patch as f32;
+                stages.push(Stage { name: "query_patch", width: 1, values: vec![patch] });
+                "query_embeds"
+            } else {
+                "text_embeds"
+            };
+            stages.push(Stage { name, width: dim, values: flat(queries)? });
             stages.push(Stage { name: "logits", width: self.classes(), values: read.logits(queries)? });
         }
         if let Some(values) = self.core.heads.objectness(&features)? {

@@ -139,6 +139,47 @@ fn labels_scores_and_boxes_equal_the_reference() {
     }
 }
 
+/// As in the exporter: picture, example, and where in it.
+const LIKE: [(&str, &str, &str, Option<[f32; 4]>); 3] = [
+    ("like-b", "a.png", "b.png", None),
+    ("like-a", "b.png", "a.png", None),
+    ("like-part", "a.png", "b.png", Some([20.0, 90.0, 70.0, 150.0])),
+];
+
+#[test]
+fn what_is_like_an_example_equals_the_reference() {
+    for kind in KINDS {
+        let (open, expected) = (Detector::load(&files(&fixture(kind)), &Backend::cpu()).unwrap(), expected(kind));
+        let mut revisions = Vec::new();
+        for (name, target, example, edges) in LIKE {
+            let bounds = edges.map(|[x0, y0, x1, y1]| XyxyPx { x0, y0, x1, y1 });
+            let detector = open.like(picture(example), bounds, "this".into()).unwrap();
+            detector.ready().unwrap();
+            let (mut seen, of) = (0, |stage: &str| values(&expected[&format!("{name}.{stage}")]));
+            for stage in detector.stages(&picture(target)).unwrap() {
+                if expected.contains_key(&format!("{name}.{}", stage.name)) {
+                    let difference = worst(&stage.values, &of(stage.name));
+                    assert!(difference < BOUND, "{kind} {name}: {} is off by {difference}", stage.name);
+                    seen += 1;
+                }
+            }
+            assert_eq!(seen, 4, "{kind} {name}: patch, query, logits, boxes");
+            let found = detector.detect(&picture(target), 0.0).unwrap();
+            // The reference drops what scores under a tenth of the best box.
+            let least = found[0].score * 0.1;
+            let kept = found.iter().filter(|one| one.score > least);
+            let row = |one: &Detection| [&one.bounds.to_array()[..], &[one.score]].concat();
+            let difference = worst(&kept.flat_map(row).collect::<Vec<f32>>(), &of("detections"));
+            assert!(difference < 5e-3, "{kind} {name}: boxes are off by {difference}");
+            assert!(found.iter().all(|one| one.class == 0) && detector.labels() == ["this"]);
+            revisions.push(detector.revision().to_owned());
+        }
+        revisions.sort();
+        revisions.dedup();
+        assert_eq!(revisions.len(), 3, "another example or part of it is another question");
+    }
+}
+
 #[test]
 fn coarse_precisions_stay_near() {
     let files = files(&fixture("owlv2-tiny"));

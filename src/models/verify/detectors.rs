@@ -32,9 +32,11 @@ const fn rt_detr_v2(stage: &'static str, expected: &'static [f32], atol: f32) ->
     Golden { model: "rtdetr-v2-r18", atol, source: RT_DETR_V2_TEST, ..detr(stage, "[0, :3, :3]", expected) }
 }
 
+const OWL_VIT_TEST: &str = "huggingface/transformers tests/models/owlvit/test_modeling_owlvit.py @47af5a4";
+
 /// The published outputs that are compared. Those of `facebook/detr-resnet-50` belong to its revision `no_timm`, whose tensors
 /// are those of `main` under other names.
-static GOLDENS: [Golden; 8] = [
+static GOLDENS: [Golden; 9] = [
     detr(
         "decoder last_hidden_state",
         "[0, :3, :3]",
@@ -51,6 +53,12 @@ static GOLDENS: [Golden; 8] = [
     detr("boxes", "[0] from 0.3 on, pixels", &[40.1615, 70.809, 175.5476, 117.981]),
     rt_detr_v2("logits", &[-3.7047, -5.1914, -6.1787, -4.0108, -9.3449, -5.2047, -4.1287, -4.7461, -5.8633], 2e-2),
     rt_detr_v2("pred_boxes", &[0.2582, 0.5497, 0.4764, 0.1684, 0.1985, 0.212, 0.7665, 0.4146, 0.4669], 2e-3),
+    // Boxes do not depend on what is asked for: the test's texts and its query picture give the same.
+    Golden {
+        model: "owlvit-base-patch32",
+        source: OWL_VIT_TEST,
+        ..detr("pred_boxes", "[0, :3, :3]", &[0.0691, 0.0445, 0.1373, 0.1592, 0.0456, 0.3192, 0.1632, 0.0423, 0.2478])
+    },
 ];
 
 /// Least score of the boxes that were published.
@@ -155,6 +163,7 @@ mod tests {
             assert!(registry::find_detector(golden.model).is_some_and(|entry| entry.name == golden.model));
         }
         assert_eq!(detector_photos("facebook/detr-resnet-50"), [Photo::CocoCats]);
+        assert_eq!(detector_photos("google/owlvit-base-patch32"), [Photo::CocoCats]);
         assert!(detector_photos("detr-resnet-101").is_empty() && detector_photos("yolox-s").is_empty());
     }
 }
