@@ -20,6 +20,7 @@ mod chain;
 mod conv;
 mod deformable;
 mod gpu;
+mod interleaved;
 mod layers;
 mod norm;
 mod pages;
@@ -28,6 +29,7 @@ mod pixel_conv;
 mod pixel_pool;
 mod pool;
 mod product;
+mod roi_align;
 mod simd;
 
 pub use activation::Activation;
@@ -42,6 +44,7 @@ pub(crate) use pages::prefer_large_pages;
 pub use patches::{patch_rows, unfold_patches};
 pub use pixel_conv::{PixelConv, PixelMap};
 pub use pool::{max_pool, upsample_twice};
+pub use roi_align::{Region, RoiAlign};
 
 /// Where and in which precision a model runs.
 #[derive(Debug, Clone)]

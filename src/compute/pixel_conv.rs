@@ -87,7 +87,7 @@ impl PixelMap {
 /// A convolution of one group, with a bias.
 #[derive(Debug)]
 pub struct PixelConv {
-    shape: ConvShape,
+    pub(super) shape: ConvShape,
     weights: Packed,
 }
 
@@ -134,12 +134,18 @@ impl PixelConv {
         Ok(Self { shape, weights })
     }
 
+    /// As a device has it, for tests. Shapes: `weight` as the shape says, `bias` `[1, outputs, 1, 1]`.
+    #[cfg(test)]
+    pub(super) fn on_device(shape: ConvShape, weight: Tensor, bias: Tensor) -> Self {
+        Self { shape, weights: Packed::Device { weight, bias } }
+    }
+
     /// Shapes: `[b, h, w, inputs]` -> `[b, h', w', outputs]`.
     ///
     /// # Errors
     /// `x` has other channels, or is smaller than the kernel.
     pub fn forward(&self, x: &PixelMap, activation: Option<Activation>) -> Result<PixelMap> {
-        self.compute(x, None, [None, activation]).map_err(Error::tensor("convolution"))
+        self.compute(x, 1, None, [None, activation]).map_err(Error::tensor("convolution"))
     }
 
     /// As [`PixelConv::forward`], with a map that is added before the activation, as in a residual block. Shapes: `residual` as
@@ -148,7 +154,7 @@ impl PixelConv {
     /// # Errors
     /// As [`PixelConv::forward`]; `residual` has another shape.
     pub fn forward_plus(&self, x: &PixelMap, residual: &PixelMap, activation: Option<Activation>) -> Result<PixelMap> {
-        self.compute(x, Some(residual), [None, activation]).map_err(Error::tensor("convolution"))
+        self.compute(x, 1, Some(residual), [None, activation]).map_err(Error::tensor("convolution"))
     }
 
     /// As [`PixelConv::forward`], with a map that is added after the activation. Shapes: `residual` as the output.
@@ -161,18 +167,20 @@ impl PixelConv {
         residual: &PixelMap,
         activation: Option<Activation>,
     ) -> Result<PixelMap> {
-        self.compute(x, Some(residual), [activation, None]).map_err(Error::tensor("convolution"))
+        self.compute(x, 1, Some(residual), [activation, None]).map_err(Error::tensor("convolution"))
     }
 
-    /// The activations stand before and after the residual.
-    fn compute(
+    /// The activations stand before and after the residual; a pixel's right neighbour is `across` pixels further
+    /// ([`PixelConv::forward_interleaved`]).
+    pub(super) fn compute(
         &self,
         x: &PixelMap,
+        across: usize,
         residual: Option<&PixelMap>,
         [activation, last]: [Option<Activation>; 2],
     ) -> candle_core::Result<PixelMap> {
         let [b, h, w, c] = x.dims;
-        let (out_h, out_w) = (self.shape.output(h), self.shape.output(w));
+        let (out_h, out_w) = (self.shape.output(h), self.shape.output(w / across) * across);
         let dims = [b, out_h, out_w, self.shape.outputs];
         if c != self.shape.inputs || out_h == 0 || out_w == 0 {
             candle_core::bail!("an input of {h} x {w} with {c} channels does not fit {:?}", self.shape);
@@ -187,15 +195,17 @@ impl PixelConv {
                 for (index, out) in out.slice_mut::<f32>().chunks_mut(one).take(b).enumerate() {
                     let residual = residual.map(|map| Matrix::new(map.image(index), self.shape.outputs));
                     let epilogue = Epilogue { bias: Some(bias), activation, residual, last };
-                    self.convolve(x.image(index), (h, w), taps, &epilogue, out);
+                    self.convolve(x.image(index), (h, w, across), taps, &epilogue, out);
                 }
                 Ok(PixelMap { dims, data: Data::Cpu(out) })
             }
             (Packed::Device { weight, bias }, Data::Device(x), None | Some(Data::Device(_))) => {
                 let ConvShape { stride, padding, dilation, groups, .. } = self.shape;
-                let x = x.permute((0, 3, 1, 2))?.contiguous()?;
+                let x = x.reshape((b, h, w / across, across, c))?.permute((0, 3, 4, 1, 2))?.contiguous()?;
+                let x = x.reshape((b * across, c, h, w / across))?;
                 let y = x.conv2d(weight, padding, stride, dilation, groups)?.broadcast_add(bias)?;
-                let y = y.permute((0, 2, 3, 1))?.contiguous()?; // [b, h', w', outputs]
+                let y = y.reshape((b, across, self.shape.outputs, out_h, out_w / across))?;
+                let y = y.permute((0, 3, 4, 1, 2))?.contiguous()?.reshape(dims.as_slice())?; // [b, h', w', outputs]
                 let y = activate(y, activation)?;
                 let y = match residual.map(|residual| &residual.data) {
                     Some(Data::Device(residual)) => (y + residual)?,
@@ -211,7 +221,7 @@ impl PixelConv {
     fn convolve(
         &self,
         input: &[f32],
-        (h, w): (usize, usize),
+        (h, w, across): (usize, usize, usize),
         taps: &[Weights],
         epilogue: &Epilogue<'_>,
         out: &mut [f32],
@@ -220,7 +230,7 @@ impl PixelConv {
         if let ([weights], 1, 1, 0) = (taps, kernel, stride, padding) {
             return multiply(Matrix::new(input, inputs), None, weights, epilogue, out);
         }
-        let spread = Spread::new(&self.shape, h, w);
+        let spread = Spread::new(&self.shape, h, w, across);
         let mut rows = Buffer::of::<f32>(spread.rows() * inputs);
         let numbers = rows.slice_mut::<f32>().get_mut(..spread.rows() * inputs).unwrap_or_default();
         spread.fill(input, inputs, numbers);
@@ -238,8 +248,9 @@ impl PixelConv {
 /// second pixel (or third) goes into an image of its own.
 struct Spread {
     stride: usize,
-    padding: usize,
-    dilation: usize,
+    /// Lines and pixels.
+    padding: (usize, usize),
+    dilation: (usize, usize),
     /// Of the input.
     height: usize,
     columns: usize,
@@ -254,21 +265,22 @@ struct Spread {
 }
 
 impl Spread {
-    fn new(shape: &ConvShape, height: usize, columns: usize) -> Self {
-        let (lines, width) = (shape.output(height), shape.output(columns));
+    /// With `across` above 1 the stride is 1.
+    fn new(shape: &ConvShape, height: usize, columns: usize, across: usize) -> Self {
+        let (lines, width) = (shape.output(height), shape.output(columns / across) * across);
         let reach = shape.dilation * (shape.kernel - 1);
         let more = reach / shape.stride;
         Self {
             stride: shape.stride,
-            padding: shape.padding,
-            dilation: shape.dilation,
+            padding: (shape.padding, shape.padding * across),
+            dilation: (shape.dilation, shape.dilation * across),
             height,
             columns,
             lines,
             width,
             phases: shape.stride.min(reach + 1),
             column: lines + more,
-            row: width + more,
+            row: width + more * across,
         }
     }
 
@@ -279,7 +291,7 @@ impl Spread {
 
     /// The pixel that a tap sees for the first one of the output.
     fn first(&self, dy: usize, dx: usize) -> usize {
-        let (y, x) = (dy * self.dilation, dx * self.dilation);
+        let (y, x) = (dy * self.dilation.0, dx * self.dilation.1);
         let image = y % self.stride * self.phases + x % self.stride;
         (image * self.column + y / self.stride) * self.row + x / self.stride
     }
@@ -289,11 +301,11 @@ impl Spread {
         rows.par_chunks_mut((self.row * channels).max(1)).enumerate().for_each(|(index, line)| {
             let (image, at) = (index / self.column, index % self.column);
             let (py, px) = (image / self.phases, image % self.phases);
-            let source = (at * self.stride + py).checked_sub(self.padding).filter(|y| *y < self.height);
+            let source = (at * self.stride + py).checked_sub(self.padding.0).filter(|y| *y < self.height);
             let source = source.and_then(|y| input.get(y * self.columns * channels..(y + 1) * self.columns * channels));
             let Some(source) = source else { return line.fill(0.0) };
             for (x, pixel) in line.chunks_exact_mut(channels.max(1)).enumerate() {
-                let from = (x * self.stride + px).checked_sub(self.padding).filter(|x| *x < self.columns);
+                let from = (x * self.stride + px).checked_sub(self.padding.1).filter(|x| *x < self.columns);
                 match from.and_then(|x| source.get(x * channels..(x + 1) * channels)) {
                     Some(source) => pixel.copy_from_slice(source),
                     None => pixel.fill(0.0),

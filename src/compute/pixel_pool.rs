@@ -1,6 +1,6 @@
 //! Pooling and joining of maps whose channels lie side by side.
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::buffers::Buffer;
@@ -22,6 +22,20 @@ impl PixelMap {
     pub fn to_rows(&self) -> Result<Tensor> {
         let [b, h, w, c] = self.dims;
         self.to_tensor()?.reshape((b, h * w, c)).map_err(Error::tensor("map"))
+    }
+
+    /// Its numbers as 32-bit floats. Shape: -> `[b, h, w, channels]` flattened.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn to_values(&self) -> Result<Vec<f32>> {
+        match &self.data {
+            Data::Cpu(_) => Ok(self.on_cpu().unwrap_or_default().to_vec()),
+            Data::Device(x) => x
+                .to_device(&Device::Cpu)
+                .and_then(|x| x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>())
+                .map_err(Error::tensor("map")),
+        }
     }
 
     /// The reverse of [`PixelMap::to_rows`]. Shape: `[b, h * w, channels]`.
@@ -95,6 +109,21 @@ impl PixelMap {
         })
     }
 
+    /// Every second pixel of every second line, the first one included. Shape: -> `[b, h', w', channels]`, half the sides,
+    /// rounded up.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn every_second(&self) -> Result<Self> {
+        let [b, h, w, c] = self.dims;
+        let dims = [b, h.div_ceil(2), w.div_ceil(2), c];
+        let line = |image: &[f32], y: usize, out: &mut [f32]| {
+            let source = image.get(2 * y * w * c..).unwrap_or_default().chunks(c.max(1)).step_by(2);
+            out.chunks_exact_mut(c.max(1)).zip(source).for_each(|(pixel, source)| pixel.copy_from_slice(source));
+        };
+        self.lines(dims, line, |x| pool_with_candle(x, 1, 2, 0))
+    }
+
     /// Every pixel four times: twice the height and width. Shape: -> `[b, 2 h, 2 w, channels]`.
     ///
     /// # Errors
@@ -144,6 +173,24 @@ impl PixelMap {
         run().map_err(Error::tensor("maps side by side"))
     }
 
+    /// On a CPU, its numbers where they lie.
+    pub(super) fn on_cpu(&self) -> Option<&[f32]> {
+        match &self.data {
+            Data::Cpu(buffer) => buffer.slice::<f32>().get(..self.dims.iter().product()),
+            Data::Device(_) => None,
+        }
+    }
+
+    /// A map on a CPU from a function that sets all of its numbers; then on the device of `like`.
+    pub(super) fn made(dims: [usize; 4], like: Option<&Self>, fill: impl FnOnce(&mut [f32])) -> Result<Self> {
+        let mut buffer = Buffer::of::<f32>(dims.iter().product());
+        fill(buffer.slice_mut::<f32>().get_mut(..dims.iter().product()).unwrap_or_default());
+        let own = Self { dims, data: Data::Cpu(buffer) };
+        let Some(Self { data: Data::Device(like), .. }) = like else { return Ok(own) };
+        let moved = own.to_tensor()?.to_device(like.device()).and_then(|x| x.to_dtype(like.dtype()));
+        Ok(Self { dims, data: Data::Device(moved.map_err(Error::tensor("map"))?) })
+    }
+
     /// A map whose lines are each made of an image: `line` is given the image, the number of the line, and its pixels. Elsewhere
     /// than on a CPU `candle` does it, channel by channel.
     fn lines(
@@ -183,8 +230,6 @@ fn window(
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
     use crate::compute::{max_pool, upsample_twice};
 
@@ -212,6 +257,9 @@ mod tests {
             assert_eq!(both(&|map| map.upsample_twice().unwrap()), [twice.clone(), twice]);
             let [mean, other] = both(&|map| map.average_pool().unwrap());
             assert!(mean.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-6) && mean.len() == other.len());
+            let second = pixels(&max_pool(&x, 1, 2, 0).unwrap());
+            assert_eq!(both(&|map| map.every_second().unwrap()), [second.clone(), second]);
+            assert_eq!([&map, &on_device].map(|map| map.to_values().unwrap()), [pixels(&x), pixels(&x)]);
             let last = pixels(&x)[2 * h * w * 5 - 5..].to_vec();
             if h % 2 == 1 && w % 2 == 1 {
                 assert_eq!(mean[mean.len() - 5..], last, "the last window has one pixel");
