@@ -5,7 +5,7 @@
 
 writes the tiny ones of tests/fixtures/detectors for the pictures of export_detr.py: the second version's layout (batch norms
 in the pyramid and in the head's convolutions, two convolutions before the proposals) with bottlenecks, and the first version's
-(frozen batch norms, two linear layers) with basic blocks under the names that files had before torchvision 0.13. Weights are rounded to
+(frozen batch norms, two linear layers) with basic blocks under the names and in the format that files had before torchvision 0.13 and torch 1.6. Weights are rounded to
 16 bits before the reference runs. Pictures go through the reference one by one. tools/check_full_size.py makes the large one from the same functions.
 """
 
@@ -158,7 +158,8 @@ def export(out, kind, version, pictures, seed):
     for name, value in tensors.items():
         if value.is_floating_point():
             tensors[name] = value.half()
-    torch.save(tensors, os.path.join(folder, "weights.pth"))
+    # The first version's published file is older than torch's archives.
+    torch.save(tensors, os.path.join(folder, "weights.pth"), _use_new_zipfile_serialization=version == 2)
     config = RULES | {"model_type": "faster_rcnn", "id2label": dict(enumerate(LABELS))}
     if version == 1:
         config |= {"rpn_nms_thresh": 0.6, "box_nms_thresh": 0.4, "box_score_thresh": 0.1}
