@@ -174,7 +174,8 @@ def full_size(arch, folder, seed):
     `arch` is fasterrcnn-resnet50-fpn or fasterrcnn-resnet50-fpn-v2."""
     make = fasterrcnn_resnet50_fpn_v2 if arch.endswith("v2") else fasterrcnn_resnet50_fpn
     model = make(weights=None, weights_backbone=None).eval()
-    randomise(model, seed, {"cls_logits": 3.0, "rpn.head.bbox_pred": 0.1, "cls_score": 6.0, "box_predictor.bbox_pred": 2.0})
+    # Maps of random weights are large: predictors that keep scores apart from 0 and 1.
+    randomise(model, seed, {"cls_logits": 0.0075, "rpn.head.bbox_pred": 0.0003, "cls_score": 0.03, "box_predictor.bbox_pred": 0.01})
     print(arch, f"{sum(value.numel() for value in model.parameters()) / 1e6:.2f} M parameters")
     os.makedirs(folder, exist_ok=True)
     torch.save(model.state_dict(), os.path.join(folder, "weights.pth"))

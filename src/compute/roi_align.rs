@@ -32,6 +32,8 @@ pub struct Region {
     pub bounds: [f32; 4],
 }
 
+/// Two cells along an axis around a place, and their shares; none beyond the map.
+type Pair = Option<[(usize, f32); 2]>;
 /// Four cells around a place, and their shares.
 type Corners = [(usize, f32); 4];
 
@@ -90,7 +92,7 @@ impl RoiAlign {
         };
         let lines = along(bin / self.side, y0, y1, plane.height);
         let columns = along(bin % self.side, x0, x1, plane.width);
-        let inside = |(line, column): (Option<[(usize, f32); 2]>, Option<[(usize, f32); 2]>)| {
+        let inside = |(line, column): (Pair, Pair)| {
             let ([(y0, top), (y1, low)], [(x0, left), (x1, right)]) = (line?, column?);
             let at = |y: usize, x: usize| y * plane.width + x;
             Some([
@@ -105,7 +107,7 @@ impl RoiAlign {
 }
 
 /// The two cells beside a place along one axis, and their shares; none further than a cell beyond the map, where there are zeros.
-fn neighbours(at: f32, cells: usize) -> Option<[(usize, f32); 2]> {
+fn neighbours(at: f32, cells: usize) -> Pair {
     if !(-1.0..=cells as f32).contains(&at) || cells == 0 {
         return None;
     }

@@ -146,7 +146,7 @@ impl FasterRcnnConfig {
         let age = if shape("rpn.head.conv.weight").is_some() { Age::Old } else { Age::New };
         // The norms of old files were frozen without it: torchvision's `overwrite_eps`, for its own ones.
         let eps = rules.batch_norm_eps.unwrap_or(if age == Age::Old { 0.0 } else { BATCH_NORM_EPS });
-        let blocks = (0..).take_while(|n| age.inner(*n).is_some_and(|name| shape(&name).is_some())).count();
+        let blocks = (0..=STAGES).take_while(|n| shape(&age.inner(*n)).is_some()).count();
         if blocks != STAGES || shape("backbone.body.layer1.0.conv1.weight").is_none() {
             return Err(format!(
                 "has a backbone that is not read here: a ResNet of torchvision under a pyramid of {STAGES} maps is"
@@ -156,7 +156,7 @@ impl FasterRcnnConfig {
         if anchors != ANCHORS {
             return Err(format!("has {anchors} anchors for a cell; torchvision's usual {ANCHORS} are read"));
         }
-        let channels = rows(&age.inner(0).unwrap_or_default())?;
+        let channels = rows(&age.inner(0))?;
         let (head, cells) = head(&shape, &rows)?;
         let side = cells.isqrt();
         if side == 0 || side > 32 || side * side != cells {
@@ -179,9 +179,9 @@ impl FasterRcnnConfig {
 
 impl Age {
     /// The weight of the pyramid's pointwise convolution of this map.
-    fn inner(self, map: usize) -> Option<String> {
+    fn inner(self, map: usize) -> String {
         let own = if self == Self::Old { "" } else { ".0" };
-        (map < 2 * STAGES).then(|| format!("backbone.fpn.inner_blocks.{map}{own}.weight"))
+        format!("backbone.fpn.inner_blocks.{map}{own}.weight")
     }
 }
 
@@ -193,12 +193,11 @@ fn head<'a>(
     let name = |part: &str| format!("roi_heads.box_head.{part}.weight");
     let convs = (0..MOST_LAYERS).map_while(|n| shape(&name(&format!("{n}.0"))).map(|_| rows(&name(&format!("{n}.0")))));
     let convs = convs.collect::<Result<Vec<_>, _>>()?;
-    let (first, channels) = match convs.last() {
-        Some(channels) => (name(&(convs.len() + 1).to_string()), *channels),
-        None => {
-            let pyramid = ["backbone.fpn.layer_blocks.0.0.weight", "backbone.fpn.layer_blocks.0.weight"];
-            (name("fc6"), pyramid.into_iter().find_map(|name| shape(name)?.first().copied()).unwrap_or(0))
-        }
+    let (first, channels) = if let Some(channels) = convs.last() {
+        (name(&(convs.len() + 1).to_string()), *channels)
+    } else {
+        let pyramid = ["backbone.fpn.layer_blocks.0.0.weight", "backbone.fpn.layer_blocks.0.weight"];
+        (name("fc6"), pyramid.into_iter().find_map(|name| shape(name)?.first().copied()).unwrap_or(0))
     };
     let width = rows(&first)?;
     let inputs = shape(&first).and_then(|shape| shape.get(1).copied()).unwrap_or(0);

@@ -1,8 +1,8 @@
-//! Faster R-CNN with a ResNet and a feature pyramid, as torchvision has it: places where something may be, then what each of them is.
+//! Faster R-CNN with a `ResNet` and a feature pyramid, as torchvision has it: places where something may be, then what each of them is.
 //!
 //! Source: Ren et al. 2015, arXiv:1506.01497; Li et al. 2021, arXiv:2111.11429, for the second version; torchvision 0.29,
 //! `models/detection/{faster_rcnn,generalized_rcnn}.py`. Read are its state dicts, of today and of before torchvision 0.13; sizes
-//! come from the tensors, so that both versions, and ResNets of other depths, are one code. Names are the checkpoint's.
+//! come from the tensors, so that both versions, and a `ResNet` of another depth, are one code. Names are the checkpoint's.
 
 mod boxes;
 mod config;

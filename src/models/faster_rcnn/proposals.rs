@@ -161,7 +161,8 @@ mod tests {
         let anchors = Anchors::new(&level, 32.0, [800, 64]);
         assert_eq!(anchors.own.map(|own| (own.x1, own.y1)), [(23.0, 11.0), (16.0, 16.0), (11.0, 23.0)]);
         // The second line, the second cell: 800 / 13 is 61.
-        assert_eq!(anchors.of(3 * ANCHORS + 1).to_array(), [16.0, 45.0, 48.0, 77.0]);
+        let expected = XyxyPx { x0: 16.0, y0: 45.0, x1: 48.0, y1: 77.0 };
+        assert_eq!(anchors.of(3 * ANCHORS + 1), expected);
     }
 
     #[test]

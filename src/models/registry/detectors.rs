@@ -231,7 +231,7 @@ static DETECTORS: [DetectorEntry; 16] = [
             file: "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
             url: "https://download.pytorch.org/models/fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
         },
-        good_for: "torchvision's most accurate Faster R-CNN; the slowest here for COCO's classes",
+        good_for: "torchvision's most accurate Faster R-CNN; seconds on a CPU",
     },
     DetectorEntry {
         name: "detr-resnet-101",
