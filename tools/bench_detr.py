@@ -1,5 +1,6 @@
-"""Time of one picture through a DETR (800 x 1066), an RT-DETR (640 x 640) or an OWL (its own size; the image side alone, as a second
-question is nearly free): transformers on torch beside the program, in turns on one machine.
+"""Time of one picture through a DETR (800 x 1066), an RT-DETR (640 x 640), an OWL (its own size; the image side alone, as a second
+question is nearly free) or a Faster R-CNN (640 x 480, which becomes 800 x 1066): transformers on torch, or torchvision, beside the program,
+in turns on one machine.
 
     python tools/check_full_size.py --arch detr-resnet-50 --export DIR
     python tools/bench_detr.py --binary target/release/clip-aware --folder DIR
@@ -29,6 +30,15 @@ def program(arguments, precision):
 
 def pass_of(model_type, folder, dtype):
     """What is timed: a function of nothing."""
+    if model_type == "faster_rcnn":
+        # Both are given the picture as it is; theirs has numbers from 0 to 1 already.
+        from torchvision.models.detection import fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2
+        tensors = torch.load(pathlib.Path(folder) / "weights.pth")
+        make = fasterrcnn_resnet50_fpn_v2 if "roi_heads.box_head.0.0.weight" in tensors else fasterrcnn_resnet50_fpn
+        model = make(weights=None, weights_backbone=None).eval()
+        model.load_state_dict(tensors)
+        picture = torch.full((3, 480, 640), 128 / 255)
+        return lambda: model.to(dtype)([picture.to(dtype)])
     if not model_type.startswith("owl"):
         model = AutoModelForObjectDetection.from_pretrained(folder, dtype=dtype).eval()
         height, width = (800, 1066) if model_type == "detr" else (640, 640)
@@ -56,7 +66,8 @@ def main():
     parser.add_argument("--torch-bf16", action="store_true", help="torch in bf16 too: for an OWL minutes without instructions for it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    model_type = json.loads((pathlib.Path(arguments.folder) / "config.json").read_text())["model_type"]
+    config = pathlib.Path(arguments.folder) / "config.json"
+    model_type = json.loads(config.read_text())["model_type"] if config.exists() else "faster_rcnn"
     names = ["float32", "bfloat16"] if arguments.torch_bf16 else ["float32"]
     models = {name: pass_of(model_type, arguments.folder, getattr(torch, name)) for name in names}
     labels = {"float32": "torch f32", "bfloat16": "torch bf16"}

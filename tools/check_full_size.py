@@ -10,11 +10,12 @@ made here, with the tokenizer of tests/fixtures/parity/siglip-a. With --binary, 
 texts into vectors, which have to have cosine 0.99999 and 2e-4 absolute to the reference's. With --export, pixels and the
 reference's vectors are written for a_full_size_checkpoint_agrees in tests/it/parity.rs (CLIP_AWARE_FULL_SIZE=DIR).
 
-Detectors, which need tools/requirements-detr.txt, are exported only, for a_full_size_detr_agrees and a_full_size_rtdetr_agrees:
+Detectors, which need tools/requirements-detr.txt, are exported only, for a_full_size_detr_agrees and those like it:
 
     python tools/check_full_size.py --arch detr-resnet-50 --export DIR
     CLIP_AWARE_FULL_SIZE=DIR cargo test --release --test it a_full_size_detr -- --ignored --nocapture
     python tools/check_full_size.py --arch rtdetr-v2-r50 --export DIR     # then a_full_size_rtdetr
+    python tools/check_full_size.py --arch fasterrcnn-resnet50-fpn-v2 --export DIR     # then a_full_size_faster_rcnn
 
 and for a_full_size_owl_agrees, which need tools/requirements-owl.txt, with --arch owlv2-base-patch16-ensemble and its like."""
 import argparse
@@ -38,7 +39,7 @@ TEXTS = [
     "the quick brown fox jumps over the lazy dog " * 12, "狗和猫", "one",
 ]
 DETECTORS = ["detr-resnet-50", "detr-resnet-101", "detr-resnet-50-dc5", "detr-resnet-50-no-timm", "rtdetr-v2-r18", "rtdetr-v2-r34",
-             "rtdetr-v2-r50", "rtdetr-v2-r101"]
+             "rtdetr-v2-r50", "rtdetr-v2-r101", "fasterrcnn-resnet50-fpn", "fasterrcnn-resnet50-fpn-v2"]
 OWLS = ["owlv2-base-patch16-ensemble", "owlv2-large-patch14-ensemble", "owlvit-base-patch32", "owlvit-base-patch16",
         "owlvit-large-patch14"]
 COSINE, ABSOLUTE = 0.99999, 2e-4
@@ -135,6 +136,8 @@ def main():
             import export_owl as exporter
         elif arguments.arch.startswith("rtdetr"):
             import export_rtdetr as exporter
+        elif arguments.arch.startswith("fasterrcnn"):
+            import export_faster_rcnn as exporter
         else:
             import export_detr as exporter
         torch.set_grad_enabled(False)

@@ -69,7 +69,7 @@ impl ConvShape {
 /// A convolution with a bias: of one group, or depthwise.
 #[derive(Debug)]
 pub struct PixelConv {
-    shape: ConvShape,
+    pub(super) shape: ConvShape,
     weights: Packed,
 }
 
@@ -137,12 +137,18 @@ impl PixelConv {
         Ok(Self { shape, weights })
     }
 
+    /// As a device has it, for tests. Shapes: `weight` as the shape says, `bias` `[1, outputs, 1, 1]`.
+    #[cfg(test)]
+    pub(super) fn on_device(shape: ConvShape, weight: Tensor, bias: Tensor) -> Self {
+        Self { shape, weights: Packed::Device { weight, bias } }
+    }
+
     /// Shapes: `[b, h, w, inputs]` -> `[b, h', w', outputs]`.
     ///
     /// # Errors
     /// `x` has other channels, or is smaller than the kernel.
     pub fn forward(&self, x: &PixelMap, activation: Option<Activation>) -> Result<PixelMap> {
-        self.compute(x, None, [None, activation]).map_err(Error::tensor("convolution"))
+        self.compute(x, 1, None, [None, activation]).map_err(Error::tensor("convolution"))
     }
 
     /// As [`PixelConv::forward`], with a map that is added before the activation, as in a residual block. Shapes: `residual` as
@@ -151,7 +157,7 @@ impl PixelConv {
     /// # Errors
     /// As [`PixelConv::forward`]; `residual` has another shape.
     pub fn forward_plus(&self, x: &PixelMap, residual: &PixelMap, activation: Option<Activation>) -> Result<PixelMap> {
-        self.compute(x, Some(residual), [None, activation]).map_err(Error::tensor("convolution"))
+        self.compute(x, 1, Some(residual), [None, activation]).map_err(Error::tensor("convolution"))
     }
 
     /// As [`PixelConv::forward`], with a map that is added after the activation. Shapes: `residual` as the output.
@@ -164,18 +170,20 @@ impl PixelConv {
         residual: &PixelMap,
         activation: Option<Activation>,
     ) -> Result<PixelMap> {
-        self.compute(x, Some(residual), [activation, None]).map_err(Error::tensor("convolution"))
+        self.compute(x, 1, Some(residual), [activation, None]).map_err(Error::tensor("convolution"))
     }
 
-    /// The activations stand before and after the residual.
-    fn compute(
+    /// The activations stand before and after the residual; a pixel's right neighbour is `across` pixels further
+    /// ([`PixelConv::forward_interleaved`]).
+    pub(super) fn compute(
         &self,
         x: &PixelMap,
+        across: usize,
         residual: Option<&PixelMap>,
         [activation, last]: [Option<Activation>; 2],
     ) -> candle_core::Result<PixelMap> {
         let [b, h, w, c] = x.dims;
-        let (out_h, out_w) = (self.shape.output(h), self.shape.output(w));
+        let (out_h, out_w) = (self.shape.output(h), self.shape.output(w / across) * across);
         let dims = [b, out_h, out_w, self.shape.outputs];
         if c != self.shape.inputs || out_h == 0 || out_w == 0 {
             candle_core::bail!("an input of {h} x {w} with {c} channels does not fit {:?}", self.shape);
@@ -190,15 +198,17 @@ impl PixelConv {
                 for (index, out) in out.slice_mut::<f32>().chunks_mut(one).take(b).enumerate() {
                     let residual = residual.map(|map| Matrix::new(map.image(index), self.shape.outputs));
                     let epilogue = Epilogue { bias: Some(bias), activation, residual, last };
-                    self.convolve(x.image(index), (h, w), &epilogue, out);
+                    self.convolve(x.image(index), (h, w, across), &epilogue, out);
                 }
                 Ok(PixelMap { dims, data: Data::Cpu(out) })
             }
             (Packed::Device { weight, bias }, Data::Device(x), None | Some(Data::Device(_))) => {
                 let ConvShape { stride, padding, dilation, groups, .. } = self.shape;
-                let x = x.permute((0, 3, 1, 2))?.contiguous()?;
+                let x = x.reshape((b, h, w / across, across, c))?.permute((0, 3, 4, 1, 2))?.contiguous()?;
+                let x = x.reshape((b * across, c, h, w / across))?;
                 let y = x.conv2d(weight, padding, stride, dilation, groups)?.broadcast_add(bias)?;
-                let y = y.permute((0, 2, 3, 1))?.contiguous()?; // [b, h', w', outputs]
+                let y = y.reshape((b, across, self.shape.outputs, out_h, out_w / across))?;
+                let y = y.permute((0, 3, 4, 1, 2))?.contiguous()?.reshape(dims.as_slice())?; // [b, h', w', outputs]
                 let y = activate(y, activation)?;
                 let y = match residual.map(|residual| &residual.data) {
                     Some(Data::Device(residual)) => (y + residual)?,
@@ -211,7 +221,7 @@ impl PixelConv {
     }
 
     /// One image. Shapes: `input` `[h, w, inputs]`, `out` `[h', w', outputs]`.
-    fn convolve(&self, input: &[f32], (h, w): (usize, usize), epilogue: &Epilogue<'_>, out: &mut [f32]) {
+    fn convolve(&self, input: &[f32], (h, w, across): (usize, usize, usize), epilogue: &Epilogue<'_>, out: &mut [f32]) {
         let ConvShape { inputs, kernel, stride, padding, .. } = self.shape;
         let (taps, kind) = match &self.weights {
             Packed::Cpu { taps, kind, .. } => (taps, *kind),
@@ -224,7 +234,7 @@ impl PixelConv {
         if let ([weights], 1, 1, 0) = (taps.as_slice(), kernel, stride, padding) {
             return multiply(Matrix::new(input, inputs), None, weights, epilogue, out);
         }
-        let spread = Spread::new(self.shape, kind, h, w);
+        let spread = Spread::new(self.shape, kind, (h, w), across);
         let mut rows = Buffer::of::<f32>(if spread.is_given() { 0 } else { spread.len() });
         let numbers = if spread.is_given() {
             input

@@ -21,6 +21,7 @@ mod conv;
 mod deformable;
 mod depthwise;
 mod gpu;
+mod interleaved;
 mod layers;
 mod norm;
 mod pages;
@@ -28,6 +29,7 @@ mod patches;
 mod pixel_map;
 mod pixel_pool;
 mod product;
+mod roi_align;
 mod simd;
 mod spread;
 
@@ -42,6 +44,7 @@ pub(crate) use pages::prefer_large_pages;
 pub use patches::{patch_rows, unfold_patches};
 pub use pixel_map::PixelMap;
 pub(crate) use pixel_map::with_values;
+pub use roi_align::{Region, RoiAlign};
 
 /// Where and in which precision a model runs.
 #[derive(Debug, Clone)]

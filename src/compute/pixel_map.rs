@@ -54,7 +54,7 @@ impl PixelMap {
         let run = || {
             let (b, c, h, w) = x.dims4()?;
             let dims = [b, h, w, c];
-            if !on_cpu(x) {
+            if !is_cpu_f32(x) {
                 return Ok(Self { dims, data: Data::Device(x.permute((0, 2, 3, 1))?.contiguous()?) });
             }
             let data = with_values(&x.contiguous()?, |values| {
@@ -91,6 +91,14 @@ impl PixelMap {
         self.dims
     }
 
+    /// Its numbers as 32-bit floats. Shape: -> `[b, h, w, channels]` flattened.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn to_values(&self) -> Result<Vec<f32>> {
+        self.with_numbers(<[f32]>::to_vec)
+    }
+
     /// Runs `use_values` on the numbers, wherever they are. Shape: `[b, h, w, channels]` flattened.
     ///
     /// # Errors
@@ -125,7 +133,7 @@ impl PixelMap {
                 candle_core::bail!("{cells} rows for a map of {height} x {width}");
             }
             let dims = [b, height, width, c];
-            if !on_cpu(rows) {
+            if !is_cpu_f32(rows) {
                 return Ok(Self { dims, data: Data::Device(rows.contiguous()?.reshape(dims.as_slice())?) });
             }
             let mut buffer = Buffer::of::<f32>(dims.iter().product());
@@ -145,15 +153,30 @@ impl PixelMap {
 
     /// All of it; nothing where the map lies elsewhere than on the CPU.
     fn numbers(&self) -> &[f32] {
+        self.on_cpu().unwrap_or_default()
+    }
+
+    /// On a CPU, its numbers where they lie. Shape: `[b, h, w, channels]` flattened.
+    pub(super) fn on_cpu(&self) -> Option<&[f32]> {
         match &self.data {
-            Data::Cpu(buffer) => buffer.slice().get(..self.dims.iter().product()).unwrap_or_default(),
-            Data::Device(_) => &[],
+            Data::Cpu(buffer) => buffer.slice::<f32>().get(..self.dims.iter().product()),
+            Data::Device(_) => None,
         }
+    }
+
+    /// A map on a CPU from a function that sets all of its numbers; then on the device of `like`.
+    pub(super) fn made(dims: [usize; 4], like: Option<&Self>, fill: impl FnOnce(&mut [f32])) -> Result<Self> {
+        let mut buffer = Buffer::of::<f32>(dims.iter().product());
+        fill(buffer.slice_mut::<f32>().get_mut(..dims.iter().product()).unwrap_or_default());
+        let own = Self { dims, data: Data::Cpu(buffer) };
+        let Some(Self { data: Data::Device(like), .. }) = like else { return Ok(own) };
+        let moved = own.to_tensor()?.to_device(like.device()).and_then(|x| x.to_dtype(like.dtype()));
+        Ok(Self { dims, data: Data::Device(moved.map_err(Error::tensor("map"))?) })
     }
 }
 
 /// Whether it becomes working memory on the CPU.
-fn on_cpu(x: &Tensor) -> bool {
+fn is_cpu_f32(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
@@ -178,15 +201,15 @@ mod tests {
         let numbers = pixels.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let map = PixelMap::from_channels(&x).unwrap();
         assert_eq!(map.dims(), [2, 3, 4, 5]);
-        assert_eq!(map.with_numbers(<[f32]>::to_vec).unwrap(), numbers);
+        assert_eq!(map.to_values().unwrap(), numbers);
         let rows = map.to_rows().unwrap();
         let again = PixelMap::from_rows(&rows, 3, 4).unwrap();
-        assert_eq!(again.with_numbers(<[f32]>::to_vec).unwrap(), numbers);
+        assert_eq!(again.to_values().unwrap(), numbers);
         assert!(PixelMap::from_rows(&rows, 3, 5).is_err());
         let fill = |line: usize, out: &mut [f32]| out.copy_from_slice(&numbers[line * 20..][..20]);
         for (backend, tolerance) in [(Backend::cpu(), 0.0), (Backend::tensors_on_cpu(), 2e-3)] {
             let filled = PixelMap::from_lines([2, 3, 4, 5], &backend, fill).unwrap();
-            let found = filled.with_numbers(<[f32]>::to_vec).unwrap();
+            let found = filled.to_values().unwrap();
             assert!(found.iter().zip(&numbers).all(|(a, b)| (a - b).abs() <= tolerance), "{}", backend.precision);
         }
     }

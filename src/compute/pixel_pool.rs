@@ -180,7 +180,7 @@ mod tests {
             let both = |of: &dyn Fn(&PixelMap) -> PixelMap| {
                 [&map, &on_device].map(|map| values(&of(map).to_tensor().unwrap()))
             };
-            for (window, stride, padding) in [(3, 2, 1), (5, 1, 2), (1, 1, 0), (3, 1, 1)] {
+            for (window, stride, padding) in [(3, 2, 1), (5, 1, 2), (1, 2, 0), (3, 1, 1)] {
                 let [most, other] = both(&|map| map.max_pool(window, stride, padding).unwrap());
                 assert_eq!(most, other, "{window} {stride} {padding}");
             }
@@ -201,14 +201,11 @@ mod tests {
     fn a_window_takes_the_largest_value_inside_the_input() {
         let x = Tensor::from_vec((0..20u8).map(|n| -f32::from(n)).collect::<Vec<_>>(), (1, 1, 4, 5), &Device::Cpu);
         let map = PixelMap::from_channels(&x.unwrap()).unwrap();
-        let same = map.max_pool(3, 1, 1).unwrap().with_numbers(<[f32]>::to_vec).unwrap();
+        let same = map.max_pool(3, 1, 1).unwrap().to_values().unwrap();
         assert_eq!(same[..7], [0., 0., -1., -2., -3., 0., 0.]);
         assert_eq!(same.len(), 20);
         let half = map.max_pool(2, 2, 0).unwrap();
-        assert_eq!(
-            (half.dims(), half.with_numbers(<[f32]>::to_vec).unwrap()),
-            ([1, 2, 2, 1], vec![0., -2., -10., -12.])
-        );
+        assert_eq!((half.dims(), half.to_values().unwrap()), ([1, 2, 2, 1], vec![0., -2., -10., -12.]));
         assert!(map.max_pool(7, 1, 0).is_err());
     }
 }

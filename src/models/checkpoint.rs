@@ -1,4 +1,6 @@
-//! The tensors of a checkpoint by name: safetensors, shards of it, or a pickled state dict.
+//! The tensors of a checkpoint by name: safetensors, shards of it, or a pickled state dict of any age.
+
+mod legacy;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,6 +13,9 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{Blob, Bytes, ModelFiles};
 use crate::error::{Error, Result};
+
+/// Where training code keeps the weights beside the optimiser's state.
+const KEYS: [&str; 2] = ["model", "state_dict"];
 
 /// An opened checkpoint. Nothing of the weights has been read yet.
 pub(super) struct Checkpoint {
@@ -42,6 +47,18 @@ enum Number {
     F32,
     F64,
     Other(String),
+}
+
+impl Number {
+    fn of(dtype: DType) -> Self {
+        match dtype {
+            DType::F16 => Self::F16,
+            DType::BF16 => Self::Bf16,
+            DType::F32 => Self::F32,
+            DType::F64 => Self::F64,
+            other => Self::Other(format!("{other:?}")),
+        }
+    }
 }
 
 impl Entry {
@@ -82,7 +99,13 @@ impl Checkpoint {
         /// How a zip file begins, which is what `torch.save` writes.
         const ZIP: &[u8] = b"PK\x03\x04";
         let bytes = blob.map()?;
-        if bytes.starts_with(ZIP) { self.add_pickled(blob, &bytes) } else { self.add_mapped(bytes) }
+        if bytes.starts_with(ZIP) {
+            self.add_pickled(blob, &bytes)
+        } else if legacy::recognises(&bytes) {
+            self.add_legacy(bytes)
+        } else {
+            self.add_mapped(bytes)
+        }
     }
 
     fn add_mapped(&mut self, bytes: Bytes) -> Result<(), Refused> {
@@ -107,6 +130,17 @@ impl Checkpoint {
         Ok(())
     }
 
+    fn add_legacy(&mut self, bytes: Bytes) -> Result<(), Refused> {
+        let found = legacy::tensors(&bytes, &KEYS);
+        let found = found.map_err(|reason| Refused::Because(format!("is not a pickled state dict: {reason}")))?;
+        let file = self.files.len();
+        for legacy::Tensor { name, dtype, shape, range } in found {
+            self.tensors.insert(name, Entry { file, range, number: Number::of(dtype), shape });
+        }
+        self.files.push(Opened::Mapped(bytes));
+        Ok(())
+    }
+
     fn add_pickled(&mut self, blob: &Blob, bytes: &Bytes) -> Result<(), Refused> {
         let Blob::File(path) = blob else {
             return Err(Refused::Because("a pickled checkpoint is read from a file only".to_owned()));
@@ -122,19 +156,12 @@ impl Checkpoint {
         };
         let mut pickle = open(None).map_err(because)?;
         if pickle.tensor_infos().is_empty() {
-            // Training code keeps the weights beside the optimiser's state.
-            let keyed = ["model", "state_dict"].into_iter().find_map(|key| open(Some(key)).ok());
+            let keyed = KEYS.into_iter().find_map(|key| open(Some(key)).ok());
             pickle = keyed.unwrap_or(pickle);
         }
         let file = self.files.len();
         for (name, info) in pickle.tensor_infos() {
-            let number = match info.dtype {
-                DType::F16 => Number::F16,
-                DType::BF16 => Number::Bf16,
-                DType::F32 => Number::F32,
-                DType::F64 => Number::F64,
-                other => Number::Other(format!("{other:?}")),
-            };
+            let number = Number::of(info.dtype);
             let shape = info.layout.dims().to_vec();
             // Nothing is allocated for a tensor that claims more than the file can hold: torch does not compress.
             let size = shape.iter().try_fold(info.dtype.size_in_bytes(), |size, &n| size.checked_mul(n));

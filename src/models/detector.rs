@@ -7,6 +7,7 @@ use image::RgbImage;
 
 use super::checkpoint::Checkpoint;
 use super::detr::Detr;
+use super::faster_rcnn::FasterRcnn;
 use super::owl::Owl;
 use super::rtdetr::RtDetr;
 use super::yolox::Yolox;
@@ -52,17 +53,20 @@ pub struct Detection {
     pub bounds: XyxyPx,
 }
 
-const ARCHITECTURES: [Architecture; 6] = [
+const ARCHITECTURES: [Architecture; 7] = [
     Architecture { name: "yolox", recognises: Yolox::recognises, load: Yolox::load_network },
     Architecture { name: "detr", recognises: Detr::recognises, load: Detr::load },
     Architecture { name: "owlv2", recognises: Owl::recognises_v2, load: Owl::load },
     Architecture { name: "owlvit", recognises: Owl::recognises_vit, load: Owl::load },
     Architecture { name: "rt_detr", recognises: RtDetr::recognises, load: RtDetr::load },
     Architecture { name: "rt_detr_v2", recognises: RtDetr::recognises, load: RtDetr::load },
+    Architecture { name: "faster_rcnn", recognises: FasterRcnn::recognises, load: FasterRcnn::load },
 ];
 
 /// A label of an output that means nothing: COCO numbers its 80 classes with gaps.
 const NO_LABEL: &str = "N/A";
+/// What torchvision calls the class of everything else, which is never answered.
+const BACKGROUND: &str = "__background__";
 
 /// A loaded object detector.
 #[derive(Debug)]
@@ -116,8 +120,9 @@ impl Detector {
         let names = named.map_err(refused)?;
         let (mut labels, mut places) = (Vec::new(), Vec::with_capacity(names.len()));
         for name in names {
-            places.push((name != NO_LABEL).then_some(labels.len()));
-            labels.extend(Some(name).filter(|name| name != NO_LABEL));
+            let means = name != NO_LABEL && name != BACKGROUND;
+            places.push(means.then_some(labels.len()));
+            labels.extend(Some(name).filter(|_| means));
         }
         let (id, revision, score_threshold) = (files.id.clone(), files.revision.clone(), settings.score_threshold);
         Ok(Self { id, revision, backend: backend.clone(), labels, score_threshold, places, network: network.into() })

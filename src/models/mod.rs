@@ -2,7 +2,7 @@
 //!
 //! [`Encoder::load`] reads `config.json` (`config`), checks and copies the checkpoint (`checkpoint`, `reader`), and builds one
 //! of the architectures (`clip`, `siglip`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`; `detr` and
-//! `rtdetr` on `resnet` and `positioned`; `owl` on the towers of `clip`).
+//! `rtdetr` on `resnet` and `positioned`; `faster_rcnn` on `resnet`; `owl` on the towers of `clip`).
 
 pub mod baseline;
 mod blob;
@@ -13,6 +13,7 @@ mod config;
 mod detector;
 mod detr;
 mod encoder;
+mod faster_rcnn;
 mod owl;
 mod positioned;
 mod reader;

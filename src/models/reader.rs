@@ -120,6 +120,30 @@ impl<'a> Reader<'a> {
         self.pixel_conv_from(shape, weight, bias)
     }
 
+    /// `name.weight` and `name.bias` of convolutions over the same map as one, their outputs side by side. `parts` are names and
+    /// outputs, which add up to the shape's.
+    pub fn pixel_convs(&self, parts: &[(&str, usize)], shape: ConvShape) -> Result<PixelConv> {
+        let [_, rest @ ..] = shape.weight_dims();
+        self.joined(parts, &rest, shape)
+    }
+
+    /// As [`Reader::pixel_convs`], of linear layers over all that a kernel sees, channel by channel.
+    pub fn pixel_linears(&self, parts: &[(&str, usize)], shape: ConvShape) -> Result<PixelConv> {
+        let [_, rest @ ..] = shape.weight_dims();
+        self.joined(parts, &[rest.into_iter().product()], shape)
+    }
+
+    fn joined(&self, parts: &[(&str, usize)], row: &[usize], shape: ConvShape) -> Result<PixelConv> {
+        let mut weight = self.room_for(shape.weight_dims().into_iter().product());
+        let mut bias = self.room_for(shape.outputs);
+        for (name, outputs) in parts {
+            let layer = self.at(name);
+            layer.append("weight", &[&[*outputs], row].concat(), &mut weight)?;
+            layer.append("bias", &[*outputs], &mut bias)?;
+        }
+        self.pixel_conv_from(shape, weight, bias)
+    }
+
     /// A convolution from values that have been read; empty while notes are taken.
     pub fn pixel_conv_from(&self, shape: ConvShape, weight: Vec<f32>, bias: Vec<f32>) -> Result<PixelConv> {
         if self.notes.is_some() {

@@ -13,7 +13,7 @@ use crate::compute::{Activation, ConvShape, PixelConv, PixelMap};
 use crate::error::{Error, Result};
 
 /// `eps` of torchvision's, timm's and the detectors' frozen batch norm.
-const BATCH_NORM_EPS: f32 = 1e-5;
+pub(super) const BATCH_NORM_EPS: f32 = 1e-5;
 /// Output channels of a bottleneck for each of its middle ones.
 const EXPANSION: usize = 4;
 
@@ -63,7 +63,7 @@ impl Names {
 }
 
 /// The numbers of a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "they are the switches of the references' configs, independent of each other"
@@ -85,6 +85,8 @@ pub(super) struct ResnetConfig {
     pub(super) dilated: bool,
     /// Three convolutions in the stem, and shortcuts that average before they project.
     pub(super) variant_d: bool,
+    /// Of the batch norms.
+    pub(super) eps: f32,
 }
 
 impl ResnetConfig {
@@ -190,18 +192,13 @@ fn stem(reader: &Reader<'_>, config: &ResnetConfig) -> Result<Vec<PixelConv>> {
     let (conv, norm) = config.names.stem();
     if !config.variant_d {
         let shape = ConvShape::new(3, config.stem, 7, 2);
-        return Ok(vec![reader.pixel_conv_batch_norm(conv, norm, shape, BATCH_NORM_EPS)?]);
+        return Ok(vec![reader.pixel_conv_batch_norm(conv, norm, shape, config.eps)?]);
     }
     let half = config.stem / 2;
     let shapes = [(3, half, 2), (half, half, 1), (half, config.stem, 1)];
     let convs = shapes.into_iter().enumerate().map(|(n, (inputs, outputs, stride))| {
         let shape = ConvShape::new(inputs, outputs, 3, stride);
-        reader.at("embedder.embedder").at(n).pixel_conv_batch_norm(
-            "convolution",
-            "normalization",
-            shape,
-            BATCH_NORM_EPS,
-        )
+        reader.at("embedder.embedder").at(n).pixel_conv_batch_norm("convolution", "normalization", shape, config.eps)
     });
     convs.collect()
 }
@@ -245,7 +242,7 @@ impl Block {
             .enumerate()
             .map(|(index, shape)| {
                 let (conv, norm) = config.names.conv(index);
-                reader.pixel_conv_batch_norm(&conv, &norm, shape, BATCH_NORM_EPS)
+                reader.pixel_conv_batch_norm(&conv, &norm, shape, config.eps)
             })
             .collect::<Result<Vec<_>>>()?;
         let last = convs.remove(convs.len() - 1);
@@ -253,8 +250,7 @@ impl Block {
         let averaged = config.variant_d && if config.bottleneck { stride != 1 } else { inputs != outputs };
         let (conv, norm) = config.names.shortcut(averaged);
         let shape = ConvShape::new(inputs, outputs, 1, if averaged { 1 } else { stride });
-        let shortcut =
-            if shortcut { Some(reader.pixel_conv_batch_norm(conv, norm, shape, BATCH_NORM_EPS)?) } else { None };
+        let shortcut = if shortcut { Some(reader.pixel_conv_batch_norm(conv, norm, shape, config.eps)?) } else { None };
         Ok(Self { convs, last, shortcut, averaged })
     }
 

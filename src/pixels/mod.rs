@@ -35,7 +35,7 @@ pub use decode::{
 };
 pub use letterbox::letterbox;
 pub use look::difference_hash;
-pub use preprocess::{DetectorInput, Preprocessor, Proportional, Squared};
+pub use preprocess::{DetectorInput, Interpolated, PaddedInput, Preprocessor, Proportional, Squared};
 pub use resize::{Resample, Window, resize, resize_window};
 pub use sheet::{Tile, contact_sheet, encode_png, thumbnail_jpeg};
 pub use text::{Text, draw_text, line_height, shorten_middle, text_width};

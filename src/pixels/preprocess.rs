@@ -5,12 +5,14 @@
 //! transformers prefers when it is installed rounds differently and is not the reference.
 
 mod config;
+mod interpolated;
 mod proportional;
 mod squared;
 
 use image::RgbImage;
 
 use self::config::{MeanAndStd, Settings};
+pub use self::interpolated::{Interpolated, PaddedInput};
 pub use self::proportional::{DetectorInput, Proportional};
 pub use self::squared::Squared;
 use super::decode::{Enough, Whole};

@@ -7,6 +7,7 @@ mod detect;
 mod detr;
 mod docs;
 mod explain;
+mod faster_rcnn;
 mod hub;
 mod hub_answers;
 mod loopback_hub;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::names::Layout;
 use crate::compute::Activation;
 use crate::models::checkpoint::Checkpoint;
-use crate::models::resnet::{MOST_LAYERS, MOST_WIDTH, Names, ResnetConfig, activation};
+use crate::models::resnet::{BATCH_NORM_EPS, MOST_LAYERS, MOST_WIDTH, Names, ResnetConfig, activation};
 
 /// More are a mistake in the file, and would ask for gigabytes.
 const MOST_QUERIES: usize = 4096;
@@ -21,7 +21,7 @@ pub(super) struct StackConfig {
 }
 
 /// The numbers of a DETR.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct DetrConfig {
     pub(super) layout: Layout,
     pub(super) d_model: usize,
@@ -203,5 +203,6 @@ fn timm_backbone(
         downsample_in_bottleneck: false,
         dilated,
         variant_d: false,
+        eps: BATCH_NORM_EPS,
     })
 }

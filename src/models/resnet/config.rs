@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Names, ResnetConfig};
+use super::{BATCH_NORM_EPS, Names, ResnetConfig};
 use crate::compute::Activation;
 
 /// Layers and widths beyond these are a mistake in the file, and would ask for gigabytes.
@@ -79,6 +79,7 @@ impl ResnetConfig {
             downsample_in_bottleneck: fields.downsample_in_bottleneck,
             dilated: false,
             variant_d,
+            eps: BATCH_NORM_EPS,
         })
     }
 }

@@ -97,7 +97,7 @@ fn a_checkpoint_of_something_else_is_refused_with_what_is_read() {
     let mut files = files(folder.join("model.safetensors"));
     files.config = None;
     let error = Detector::load(&files, &Backend::cpu()).unwrap_err().to_string();
-    let known = "(yolox, detr, owlv2, owlvit, rt_detr, rt_detr_v2)";
+    let known = "(yolox, detr, owlv2, owlvit, rt_detr, rt_detr_v2, faster_rcnn)";
     assert!(error.contains(&format!("the tensors of no detector that is read here {known}")), "{error}");
     files.config = Some(Blob::File(folder.join("config.json")));
     let error = Detector::load(&files, &Backend::cpu()).unwrap_err().to_string();
