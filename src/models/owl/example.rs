@@ -1,8 +1,8 @@
 //! A thing that is shown instead of named: which of the example's patches stands for it.
 //!
 //! Source: transformers 5.24, `embed_image_query` of `modeling_owlvit.py` and `modeling_owlv2.py`; Minderer et al. 2022,
-//! section 4.4. A box in the example takes the place of the whole picture in OWL-ViT's rule, for both models, as in the authors'
-//! code (scenic, `projects/owl_vit`).
+//! section 4.4. The reference takes whole pictures only; a box in the example takes the place of the whole picture in OWL-ViT's
+//! rule here, for both models.
 
 use std::sync::OnceLock;
 
