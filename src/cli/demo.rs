@@ -141,7 +141,7 @@ fn report(engine: &Engine, args: &DemoArgs, clip: &Accuracies, tools: &ToolAccur
     line("bind: which colour belongs to which shape", Some(&clip.binding), None);
     line("search among scenes with several objects", Some(&clip.search_mixed), None);
     line("count every shape, one to nine objects", None, Some((&tools.every_shape, count)));
-    line("relate any two of these", None, Some((&tools.pairs, relate)));
+    line("relate any two: is the truth among what is told", None, Some((&tools.pairs, relate)));
     render::text(&format!("\n{:.1} s in all.", elapsed.as_secs_f64()));
 }
 

@@ -97,8 +97,15 @@ impl Background {
             }
         };
         let [from, to] = self.colours;
-        [0, 1, 2].map(|i: usize| (from[i] + (to[i] - from[i]) * share).round().clamp(0.0, 255.0) as u8)
+        [0, 1, 2].map(|i: usize| nearest(from[i] + (to[i] - from[i]) * share))
     }
+}
+
+/// The nearest level, the upper one of two. `f32::round` would be a call: the instruction is newer than what builds are for.
+fn nearest(value: f32) -> u8 {
+    let value = value.clamp(0.0, 255.0);
+    let below = value as u8;
+    below + u8::from(value - f32::from(below) >= 0.5)
 }
 
 /// Smooth noise in 0 to 1: random values at the integer points, smoothstep between them.
@@ -122,4 +129,18 @@ fn srgb(hue: f32, saturation: f32, lightness: f32) -> [f32; 3] {
         let k = (offset + hue.rem_euclid(1.0) * 12.0) % 12.0;
         255.0 * (lightness - amplitude * (k - 3.0).min(9.0 - k).clamp(-1.0, 1.0))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_rounded_as_numbers_are() {
+        for step in -300..2900 {
+            let value = step as f32 * 0.1 + 0.05;
+            assert_eq!(nearest(value), value.round().clamp(0.0, 255.0) as u8, "{value}");
+        }
+        assert_eq!([0.5, 1.5, 254.5, 0.499_999_97].map(nearest), [1, 2, 255, 0]);
+    }
 }
