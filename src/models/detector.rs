@@ -16,6 +16,8 @@ use crate::compute::Backend;
 use crate::error::{Error, Result};
 use crate::geometry::XyxyPx;
 
+#[cfg(test)]
+pub(super) mod fixtures;
 mod network;
 mod settings;
 

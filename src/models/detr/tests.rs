@@ -1,31 +1,15 @@
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::geometry::XyxyPx;
 use crate::models::detector::Settings;
+use crate::models::detector::fixtures::{self, check_any_proportions, files, fixture, values, worst};
 use crate::models::{Blob, Detector, DetectorFiles};
 
 /// Fixtures of `tools/export_detr.py`: the hub's current names with a dilated last stage, the hub's `no_timm` names, the
 /// authors' file.
 const KINDS: [&str; 3] = ["detr-timm-dc5", "detr-no-timm", "detr-authors"];
-
-fn fixture(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detectors").join(kind)
-}
-
-fn files(folder: &Path) -> DetectorFiles {
-    let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file()).map(Blob::File);
-    DetectorFiles {
-        id: "test".into(),
-        revision: String::new(),
-        config: file("config.json"),
-        preprocessor: file("preprocessor_config.json"),
-        tokenizer: None,
-        weights: file("model.safetensors").or(file("weights.pth")).into_iter().collect(),
-    }
-}
 
 fn open(files: &DetectorFiles) -> Result<Detr> {
     let checkpoint = Arc::new(Checkpoint::open_weights(&files.id, &files.weights)?);
@@ -34,22 +18,11 @@ fn open(files: &DetectorFiles) -> Result<Detr> {
 }
 
 fn picture(name: &str) -> RgbImage {
-    image::open(fixture("detr-pictures").join(name)).unwrap().into_rgb8()
+    fixtures::picture(&format!("detr-pictures/{name}"))
 }
 
 fn expected(folder: &Path) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// Largest absolute difference; a NaN is none that passes.
-fn worst(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let pairs = found.iter().zip(expected);
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |largest, x| if x <= largest { largest } else { x })
 }
 
 /// The reference's order of a map; anything else as it is.
@@ -145,12 +118,7 @@ fn a_batch_of_one_size_equals_its_pictures() {
 #[test]
 fn a_picture_of_any_proportions_gives_boxes_inside_of_it() {
     let detector = Detector::load(&files(&fixture("detr-timm-dc5")), &Backend::cpu()).unwrap();
-    for (width, height) in [(1, 1), (300, 1), (1, 300), (97, 64)] {
-        for one in detector.detect(&RgbImage::new(width, height), 0.0).unwrap() {
-            let XyxyPx { x0, y0, x1, y1 } = one.bounds;
-            assert!(0.0 <= x0 && x0 < x1 && x1 <= width as f32 && 0.0 <= y0 && y0 < y1 && y1 <= height as f32);
-        }
-    }
+    check_any_proportions(&detector);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use serde_json::Value;
 
 use super::*;
+use crate::models::detector::fixtures::{self, check_any_proportions, files, fixture, values, worst};
 use crate::models::{Blob, Detector, DetectorFiles};
 
 /// Fixtures of `tools/export_faster_rcnn.py`: today's names, batch norms and bottlenecks; the names of before torchvision 0.13, frozen
@@ -15,22 +16,6 @@ const PICTURES: [&str; 2] = ["a", "b"];
 /// Of a stage with more numbers the fixture has every so many-th.
 const MOST: usize = 2000;
 const STEP: usize = 97;
-
-fn fixture(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detectors").join(kind)
-}
-
-fn files(folder: &Path) -> DetectorFiles {
-    let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file()).map(Blob::File);
-    DetectorFiles {
-        id: "test".into(),
-        revision: String::new(),
-        config: file("config.json"),
-        preprocessor: None,
-        tokenizer: None,
-        weights: file("weights.pth").into_iter().collect(),
-    }
-}
 
 fn open_on(files: &DetectorFiles, backend: &Backend) -> Result<FasterRcnn> {
     let checkpoint = Arc::new(Checkpoint::open_weights(&files.id, &files.weights)?);
@@ -43,23 +28,12 @@ fn open(kind: &str) -> FasterRcnn {
 }
 
 fn picture(name: &str) -> RgbImage {
-    image::open(fixture("detr-pictures").join(format!("{name}.png"))).unwrap().into_rgb8()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    fixtures::picture(&format!("detr-pictures/{name}.png"))
 }
 
 fn expected(kind: &str) -> HashMap<String, Vec<f32>> {
     let tensors = candle_core::safetensors::load(fixture(kind).join("expected.safetensors"), &Device::Cpu).unwrap();
     tensors.into_iter().map(|(name, tensor)| (name, values(&tensor))).collect()
-}
-
-/// Largest absolute difference; a NaN is none that passes.
-fn worst(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let pairs = found.iter().zip(expected);
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |largest, x| if x <= largest { largest } else { x })
 }
 
 /// Every output for a picture by the reference's name.
@@ -150,12 +124,7 @@ fn what_is_seen_of_a_picture_does_not_depend_on_the_one_before() {
 #[test]
 fn a_picture_of_any_proportions_gives_boxes_inside_of_it() {
     let detector = Detector::load(&files(&fixture("faster-rcnn-v2")), &Backend::cpu()).unwrap();
-    for (width, height) in [(1, 1), (300, 1), (1, 300), (97, 64)] {
-        for one in detector.detect(&RgbImage::new(width, height), 0.0).unwrap() {
-            let [x0, y0, x1, y1] = one.bounds.to_array();
-            assert!(0.0 <= x0 && x0 < x1 && x1 <= width as f32 && 0.0 <= y0 && y0 < y1 && y1 <= height as f32);
-        }
-    }
+    check_any_proportions(&detector);
 }
 
 /// What is rounded may prefer other proposals; what the choice is made from stays near.

@@ -1,31 +1,14 @@
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-
-use candle_core::DType;
+use std::path::Path;
 
 use super::*;
+use crate::models::detector::fixtures::{self, files, fixture, values, worst};
 use crate::models::{Blob, Detector, DetectorFiles};
 
 /// Fixtures of `tools/export_owl.py`.
 const KINDS: [&str; 2] = ["owlv2-tiny", "owlvit-tiny"];
 const THINGS: [&str; 4] = ["cat", "red circle", "two dogs", "left"];
 const BOUND: f32 = 1e-4;
-
-fn fixture(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detectors").join(kind)
-}
-
-fn files(folder: &Path) -> DetectorFiles {
-    let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file()).map(Blob::File);
-    DetectorFiles {
-        id: "test".into(),
-        revision: String::new(),
-        config: file("config.json"),
-        preprocessor: file("preprocessor_config.json"),
-        tokenizer: file("tokenizer.json"),
-        weights: file("model.safetensors").into_iter().collect(),
-    }
-}
 
 fn open(files: &DetectorFiles) -> Result<Owl> {
     let checkpoint = Arc::new(Checkpoint::open_weights(&files.id, &files.weights)?);
@@ -34,22 +17,11 @@ fn open(files: &DetectorFiles) -> Result<Owl> {
 }
 
 fn picture(name: &str) -> RgbImage {
-    image::open(fixture("owl-pictures").join(name)).unwrap().into_rgb8()
+    fixtures::picture(&format!("owl-pictures/{name}"))
 }
 
 fn expected(kind: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(fixture(kind).join("expected.safetensors"), &Device::Cpu).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// Largest absolute difference; a NaN is none that passes.
-fn worst(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let pairs = found.iter().zip(expected);
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |largest, x| if x <= largest { largest } else { x })
 }
 
 fn things() -> Vec<String> {

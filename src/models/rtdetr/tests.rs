@@ -1,32 +1,17 @@
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde_json::Value;
 
 use super::*;
+use crate::models::detector::fixtures::{self, check_any_proportions, files, fixture, values, worst};
 use crate::models::{Blob, Detector, DetectorFiles};
 
 /// Fixtures of `tools/export_rtdetr.py`: basic blocks and the hub's names, bottlenecks with the discrete attention and the names
 /// of transformers 5.
 const KINDS: [&str; 2] = ["rtdetr-v2-basic", "rtdetr-v2-discrete"];
-
-fn fixture(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detectors").join(kind)
-}
-
-fn files(folder: &Path) -> DetectorFiles {
-    let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file()).map(Blob::File);
-    DetectorFiles {
-        id: "test".into(),
-        revision: String::new(),
-        config: file("config.json"),
-        preprocessor: file("preprocessor_config.json"),
-        tokenizer: None,
-        weights: file("model.safetensors").into_iter().collect(),
-    }
-}
 
 fn open_on(files: &DetectorFiles, backend: &Backend) -> Result<RtDetr> {
     let checkpoint = Arc::new(Checkpoint::open_weights(&files.id, &files.weights)?);
@@ -39,7 +24,7 @@ fn open(files: &DetectorFiles) -> Result<RtDetr> {
 }
 
 fn picture(name: &str) -> RgbImage {
-    image::open(fixture("detr-pictures").join(name)).unwrap().into_rgb8()
+    fixtures::picture(&format!("detr-pictures/{name}"))
 }
 
 fn inputs(model: &RtDetr) -> [DetectorInput; 2] {
@@ -48,17 +33,6 @@ fn inputs(model: &RtDetr) -> [DetectorInput; 2] {
 
 fn expected(kind: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(fixture(kind).join("expected.safetensors"), &Device::Cpu).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// Largest absolute difference; a NaN is none that passes.
-fn worst(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let pairs = found.iter().zip(expected);
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |largest, x| if x <= largest { largest } else { x })
 }
 
 /// The reference's order of a map; anything else as it is.
@@ -164,12 +138,7 @@ fn the_first_version_has_the_same_tensors_and_answers() {
 #[test]
 fn a_picture_of_any_proportions_gives_boxes_inside_of_it() {
     let detector = Detector::load(&files(&fixture("rtdetr-v2-discrete")), &Backend::cpu()).unwrap();
-    for (width, height) in [(1, 1), (300, 1), (1, 300), (97, 64)] {
-        for one in detector.detect(&RgbImage::new(width, height), 0.0).unwrap() {
-            let [x0, y0, x1, y1] = one.bounds.to_array();
-            assert!(0.0 <= x0 && x0 < x1 && x1 <= width as f32 && 0.0 <= y0 && y0 < y1 && y1 <= height as f32);
-        }
-    }
+    check_any_proportions(&detector);
 }
 
 /// What is rounded may prefer other queries; the maps before that choice stay near.

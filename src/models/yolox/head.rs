@@ -28,15 +28,8 @@ impl Level {
             cls_convs: [block("cls_convs", 0)?, block("cls_convs", 1)?],
             reg_convs: [block("reg_convs", 0)?, block("reg_convs", 1)?],
             cls_pred: r.at("cls_preds").pixel_conv(&level.to_string(), pred(sizes.classes))?,
-            reg_obj_pred: {
-                let (mut weight, mut bias) = (Vec::new(), Vec::new());
-                for (name, outputs) in [("reg_preds", 4), ("obj_preds", 1)] {
-                    let r = r.at(name).at(level);
-                    weight.extend(r.values("weight", &pred(outputs).weight_dims())?);
-                    bias.extend(r.values("bias", &[outputs])?);
-                }
-                r.pixel_conv_from(pred(5), weight, bias)?
-            },
+            reg_obj_pred: r
+                .pixel_convs(&[(&format!("reg_preds.{level}"), 4), (&format!("obj_preds.{level}"), 1)], pred(5))?,
         })
     }
 
