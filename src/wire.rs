@@ -234,6 +234,8 @@ pub struct Filters {
     pub formats: Vec<String>,
     /// Every copy of near-duplicates is a hit of its own.
     pub all_duplicates: bool,
+    /// Every vector is compared, also where a graph is faster.
+    pub exact: bool,
 }
 
 /// The catalogue's name of a format.
@@ -344,6 +346,7 @@ pub fn search_filtered(
         min_relevance: args.min_relevance,
         filter: filters.resolve()?,
         group_duplicates: !filters.all_duplicates,
+        exact: filters.exact,
     };
     let found = engine.find(&request, watch)?;
     let results = found.outcome.hits.into_iter().map(|hit| Hit {

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use clip_aware::engine::Watch;
-use clip_aware::engine::search_bench::SearchBench;
+use clip_aware::engine::search_bench::{Made, SearchBench};
 use divan::{Bencher, black_box};
 
 /// Small enough to be made at every run; `clip-aware bench search --vectors 1000000` measures large ones.
@@ -12,7 +12,7 @@ const VECTORS: usize = 20_000;
 fn catalogue(folder: &tempfile::TempDir) -> SearchBench {
     let cancel = AtomicBool::new(false);
     let watch = Watch { progress: &|_| (), cancel: &cancel };
-    SearchBench::build(VECTORS, 512, folder.path(), &watch).unwrap()
+    SearchBench::build(VECTORS, 512, Made::AtRandom, folder.path(), &watch).unwrap()
 }
 
 #[divan::bench]

@@ -206,6 +206,9 @@ pub struct SearchArgs {
     /// Show every copy of near-duplicate pictures, not one for each group.
     #[arg(long)]
     pub all_duplicates: bool,
+    /// Compare with every image; otherwise, above a million, a graph finds nearly all of the best in less time.
+    #[arg(long)]
+    pub exact: bool,
     /// Whether a detector checks what CLIP cannot see.
     #[arg(long, value_enum, default_value_t = OnOff::On)]
     pub verify: OnOff,
@@ -481,7 +484,7 @@ pub enum BenchAction {
     },
     /// Time of the object detector on one picture, median over rounds: the network alone.
     Detect,
-    /// Time of a search over random vectors, without the model: exact, through a catalogue and files of its own.
+    /// Time of a search over made-up vectors, without the model, through a catalogue and files of its own.
     Search {
         /// How many.
         #[arg(long, default_value_t = 500_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=20_000_000))]
@@ -489,6 +492,9 @@ pub enum BenchAction {
         /// Numbers in each.
         #[arg(long, default_value_t = 512, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=8192))]
         dim: usize,
+        /// Vectors that resemble those of photos, linked into a graph: searches by it, and exact ones beside them.
+        #[arg(long)]
+        graph: bool,
     },
     /// Time to decode, resize and crop the images of a folder.
     Decode {

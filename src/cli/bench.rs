@@ -9,7 +9,7 @@ use super::args::{BenchAction, Tower};
 use super::commands::watched;
 use super::{Outcome, render};
 use crate::engine::Engine;
-use crate::engine::search_bench::{SearchBench, TOP, resident_bytes};
+use crate::engine::search_bench::{Made, SearchBench, TOP, resident_bytes};
 use crate::error::{Error, Result};
 
 /// Timed rounds, and more of short ones, whose times vary most; one more runs before them to warm caches.
@@ -28,7 +28,7 @@ pub fn run(engine: &Engine, what: &BenchAction, cancel: &AtomicBool) -> Result<O
     match what {
         BenchAction::Encode { tower, batch, baseline } => encode(engine, *tower, *batch, *baseline, cancel),
         BenchAction::Detect => detect(engine, cancel),
-        BenchAction::Search { vectors, dim } => search(engine, *vectors, *dim, cancel),
+        BenchAction::Search { vectors, dim, graph } => search(engine, *vectors, *dim, *graph, cancel),
         BenchAction::Decode { dir } => decode(engine, dir),
     }
 }
@@ -96,30 +96,43 @@ fn decode(engine: &Engine, dir: &str) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn search(engine: &Engine, vectors: usize, dim: usize, cancel: &AtomicBool) -> Result<Outcome> {
+fn search(engine: &Engine, vectors: usize, dim: usize, graph: bool, cancel: &AtomicBool) -> Result<Outcome> {
     /// Timed searches; the 99th percentile of fewer means little.
     const SEARCHES: usize = 200;
-    let bench = watched(cancel, |watch| SearchBench::build(vectors, dim, &std::env::temp_dir(), watch))?;
+    let made = if graph { Made::OfThings } else { Made::AtRandom };
+    let mut bench = watched(cancel, |watch| SearchBench::build(vectors, dim, made, &std::env::temp_dir(), watch))?;
     let first = sorted_ms(5, |number| bench.first_search(number))?;
     let everything = bench.everything();
+    bench.exact = true;
+    let exact = if graph { sorted_ms(SEARCHES, |number| bench.search(number, &everything))? } else { Vec::new() };
+    bench.exact = false;
     let whole = sorted_ms(SEARCHES, |number| bench.search(number, &everything))?;
     let rank = sorted_ms(SEARCHES / 4, |number| bench.rank(number, 1))?;
     let rank_three = sorted_ms(SEARCHES / 4, |number| bench.rank(number, 3))?;
-    let filtered = |part| {
+    let filtered = |bench: &SearchBench, part| {
         let filter = bench.one_in(part);
         sorted_ms(SEARCHES / 4, |number| bench.search(number, &filter))
     };
-    let (half, percent) = (filtered(2)?, filtered(100)?);
+    let (half, percent) = (filtered(&bench, 2)?, filtered(&bench, 100)?);
     let at = |sorted: &[f64], share: f64| sorted.get((sorted.len() as f64 * share) as usize).copied();
     let bytes = bench.file_bytes()?;
-    let answer = json!({
-        "build_s": bench.build_s, "first_ms": at(&first, 0.5), "query_ms_p50": at(&whole, 0.5),
+    let mut answer = json!({
+        "build_s": bench.build_s + bench.link_s, "first_ms": at(&first, 0.5), "query_ms_p50": at(&whole, 0.5),
         "query_ms_p99": at(&whole, 0.99), "recall_at_10": bench.recall(10)?, "recall_at_50": bench.recall(TOP)?,
         "rank_ms_p50": at(&rank, 0.5), "rank_three_parts_ms_p50": at(&rank_three, 0.5),
         "half_ms_p50": at(&half, 0.5), "percent_ms_p50": at(&percent, 0.5), "vectors": vectors, "dim": dim,
         "vector_bytes": vectors * dim * 2, "file_bytes": bytes, "resident_bytes": resident_bytes(),
         "threads": rayon::current_num_threads(),
     });
+    if let Some(answer) = answer.as_object_mut().filter(|_| graph) {
+        let under = |bench: &mut SearchBench, part| bench.recall_under(&bench.one_in(part));
+        let more = json!({
+            "link_s": bench.link_s, "exact_query_ms_p50": at(&exact, 0.5), "exact_query_ms_p99": at(&exact, 0.99),
+            "tenth_ms_p50": at(&filtered(&bench, 10)?, 0.5), "half_recall_at_50": under(&mut bench, 2)?,
+            "tenth_recall_at_50": under(&mut bench, 10)?, "percent_recall_at_50": under(&mut bench, 100)?,
+        });
+        answer.extend(more.as_object().cloned().unwrap_or_default());
+    }
     if engine.config().json {
         render::json(&answer);
     } else {

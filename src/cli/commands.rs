@@ -58,6 +58,7 @@ pub fn search(engine: &Engine, args: &SearchArgs, cancel: &AtomicBool) -> Result
         max_kib: args.max_kib,
         formats: args.format.clone(),
         all_duplicates: args.all_duplicates,
+        exact: args.exact,
     };
     let response = watched(cancel, |watch| wire::search_filtered(engine, &request, &filters, watch))?;
     if engine.config().json {

@@ -126,6 +126,7 @@ impl Bench {
             decoder: "test 1".into(),
             null_texts: (0..60).map(|i| format!("neutral {i}")).collect(),
             skipped_listed: 10,
+            link_from: usize::MAX,
         };
         let model = ColourModel { revision: "1".into(), ..ColourModel::default() };
         let (decoded, cancel) = (AtomicU64::new(0), AtomicBool::new(false));

@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub filter: Filter,
     /// Nearly equal pictures are one hit.
     pub group_duplicates: bool,
+    /// Every vector is compared.
+    pub exact: bool,
 }
 
 /// What was found, and what to think of it.
@@ -92,6 +94,7 @@ impl Engine {
                 top_k: request.top_k,
                 min_relevance: request.min_relevance,
                 group_duplicates: request.group_duplicates,
+                exact: request.exact,
             },
         )?;
         let task = request.text.map_or(Task::ImageSimilarity, task::of_request);

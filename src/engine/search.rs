@@ -4,6 +4,7 @@ mod duplicates;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use image::RgbImage;
@@ -60,6 +61,8 @@ pub struct SearchRequest {
     pub min_relevance: Option<f32>,
     /// Nearly equal pictures become one hit.
     pub group_duplicates: bool,
+    /// Compare with every vector, even where a graph would lead to most of the best in less time.
+    pub exact: bool,
 }
 
 /// One hit.
@@ -102,8 +105,8 @@ pub struct SearchOutcome {
 /// looking for each of a million files takes many seconds. A deleted album of thousands is still searched past.
 const GONE_IN_A_ROW: usize = 5_000;
 
-/// Ranks the indexed images of one vector set. Exact: every vector is compared. Equal relevance is ordered by score,
-/// then by path.
+/// Ranks the indexed images of one vector set. Every vector is compared, unless the set has a graph and the caller does not
+/// ask for all. Equal relevance is ordered by score, then by path.
 ///
 /// # Errors
 /// The query is empty or of another length than the set's vectors; nothing is indexed there; the database fails.
@@ -150,21 +153,22 @@ fn search_past(
             ..SearchOutcome::default()
         },
     };
-    let ranking = view.vectors().rank(&parts(&request.query));
+    let (vectors, parts) = (view.vectors(), parts(&request.query));
+    let ranking = if request.exact { vectors.rank(&parts) } else { vectors.rank_by_graph(&parts) };
     let _snapshot = catalogue.snapshot()?;
     // Mostly enough: files that vanished and copies need more.
     let mut wanted = request.top_k + if request.group_duplicates { 2 * LOOK_BEHIND } else { LOOK_BEHIND };
-    let mut seen = 0;
+    // A wider walk may find a row that a narrower one missed, among those that were taken.
+    let mut taken = HashSet::new();
     loop {
         let best = ranking.best(&reach.rows, wanted);
-        if seen == 0 {
+        if taken.is_empty() {
             hits.outcome.best_relevance = best.first().map(|first| relevance(first.standardised));
         }
-        let enough = hits.take(best.get(seen..).unwrap_or_default())?;
-        if enough || best.len() < wanted {
+        let fresh: Vec<Ranked> = best.iter().filter(|ranked| taken.insert(ranked.row)).copied().collect();
+        if hits.take(&fresh)? || best.len() < wanted {
             return Ok(hits.finish());
         }
-        seen = best.len();
         wanted = wanted.saturating_mul(4);
     }
 }

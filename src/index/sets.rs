@@ -97,6 +97,7 @@ impl Catalogue {
         step.commit().map_err(&failed)?;
         // The file is a cache under an id that is never used again; one that cannot be removed only takes room.
         let _ = std::fs::remove_file(super::vectors::file_of(self.data_dir(), id));
+        let _ = std::fs::remove_file(super::vectors::links_of(self.data_dir(), id));
         Ok(removed as u64)
     }
 

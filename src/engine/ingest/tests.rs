@@ -347,8 +347,29 @@ fn measure_a_large_folder() {
             top_k: 10,
             min_relevance: Some(0.0),
             group_duplicates: true,
+            exact: false,
         };
         let outcome = crate::engine::search::search(&catalogue, &cache, &set, &request).unwrap();
         println!("search over {}: {:.1} ms", outcome.indexed, started.elapsed().as_secs_f64() * 1e3);
     }
+}
+
+#[test]
+fn a_large_set_is_linked_at_the_end_of_a_run_also_one_that_finds_nothing_new() {
+    let mut bench = Bench::new();
+    for number in 0..12 {
+        bench.paint(&format!("{number}.png"), [200, 30, 30], number);
+    }
+    let links = |bench: &Bench| {
+        std::fs::read_dir(&bench.data)
+            .unwrap()
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().ends_with("-links.bin"))
+    };
+    bench.options.link_from = 13;
+    bench.index("").unwrap();
+    assert!(!links(&bench));
+    bench.options.link_from = 12;
+    let report = bench.index("").unwrap();
+    assert!(report.embedded == 0 && links(&bench));
 }

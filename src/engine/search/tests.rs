@@ -30,6 +30,7 @@ fn request(bench: &Bench, texts: &[&str], images: &[[u8; 3]], minus: &[&str]) ->
         top_k: 5,
         min_relevance: Some(0.0),
         group_duplicates: false,
+        exact: false,
     }
 }
 

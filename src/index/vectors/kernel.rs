@@ -15,6 +15,9 @@ const TOGETHER: usize = 3;
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 1024;
 
+/// Rows that lie anywhere are asked for so many before their turn.
+const SOON: usize = 4;
+
 /// A way to multiply, by the processor's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
@@ -50,6 +53,20 @@ impl Kernel {
         *FASTEST.get_or_init(|| Self::available().pop().unwrap_or(Self::Portable))
     }
 
+    /// As [`Kernel::sums`], for rows that lie anywhere: `picked` are their numbers among `rows`, all of which are there.
+    /// Shape of `sums`: `[queries, picked]`.
+    pub(super) fn sums_of(self, rows: &[i8], dim: usize, picked: &[u32], queries: &[&[i16]], sums: &mut [i32]) {
+        let count = picked.len();
+        for (queries, sums) in queries.chunks(TOGETHER).zip(sums.chunks_mut((TOGETHER * count).max(1))) {
+            match *queries {
+                [a] => self.some_of(rows, dim, picked, [a], sums),
+                [a, b] => self.some_of(rows, dim, picked, [a, b], sums),
+                [a, b, c] => self.some_of(rows, dim, picked, [a, b, c], sums),
+                _ => {}
+            }
+        }
+    }
+
     /// The inner product of every row with every query. Shapes: `rows` `[n, dim]`, each query `[dim]`, `dim` a multiple of
     /// [`LANES`] -> `sums` `[queries, n]`. The caller sees to it that no sum leaves 32 bits.
     pub(super) fn sums(self, rows: &[i8], dim: usize, queries: &[&[i16]], sums: &mut [i32]) {
@@ -64,9 +81,21 @@ impl Kernel {
         }
     }
 
+    fn some_of<const Q: usize>(self, rows: &[i8], dim: usize, picked: &[u32], queries: [&[i16]; Q], sums: &mut [i32]) {
+        match self {
+            Self::Portable => each_row(each_of(rows, dim, picked, |_| {}), sums, |row| portable(row, queries)),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `available` offers it only where the processor has AVX2.
+            Self::Avx2 => unsafe { x86::avx2_of(rows, dim, picked, queries, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `available` offers it only where the processor has AVX-512 BW and VNNI, and AVX-512 F with them.
+            Self::Avx512 => unsafe { x86::avx512_of(rows, dim, picked, queries, sums) },
+        }
+    }
+
     fn some<const Q: usize>(self, rows: &[i8], dim: usize, queries: [&[i16]; Q], sums: &mut [i32]) {
         match self {
-            Self::Portable => each_row(rows, dim, sums, |row| portable(row, queries)),
+            Self::Portable => each_row(rows.chunks_exact(dim.max(1)), sums, |row| portable(row, queries)),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `available` offers it only where the processor has AVX2.
             Self::Avx2 => unsafe { x86::avx2(rows, dim, queries, sums) },
@@ -77,12 +106,38 @@ impl Kernel {
     }
 }
 
+/// The rows of these numbers; asks for the memory of the next row while one is worked on.
+#[expect(clippy::inline_always, reason = "so that it is compiled with the caller's instructions")]
+#[inline(always)]
+fn each_of<'a>(
+    rows: &'a [i8],
+    dim: usize,
+    picked: &'a [u32],
+    fetch: impl Fn(*const i8) + 'a,
+) -> impl Iterator<Item = &'a [i8]> + 'a {
+    let row = move |number: u32| rows.get(number as usize * dim..(number as usize + 1) * dim).unwrap_or_default();
+    let lines = move |number: u32| row(number).chunks_exact(LANES).for_each(|line| fetch(line.as_ptr()));
+    for number in picked.iter().take(SOON) {
+        lines(*number);
+    }
+    picked.iter().enumerate().map(move |(at, number)| {
+        if let Some(soon) = picked.get(at + SOON) {
+            lines(*soon);
+        }
+        row(*number)
+    })
+}
+
 /// Stores what `multiply` makes of each row. Shape of `sums`: `[Q, n]`.
 #[expect(clippy::inline_always, reason = "so that it is compiled with the caller's instructions")]
 #[inline(always)]
-fn each_row<const Q: usize>(rows: &[i8], dim: usize, sums: &mut [i32], multiply: impl Fn(&[i8]) -> [i32; Q]) {
-    let count = rows.len() / dim.max(1);
-    for (row, numbers) in rows.chunks_exact(dim.max(1)).enumerate() {
+fn each_row<'a, const Q: usize>(
+    rows: impl Iterator<Item = &'a [i8]>,
+    sums: &mut [i32],
+    multiply: impl Fn(&[i8]) -> [i32; Q],
+) {
+    let count = sums.len() / Q;
+    for (row, numbers) in rows.enumerate() {
         for (query, sum) in multiply(numbers).into_iter().enumerate() {
             if let Some(slot) = sums.get_mut(query * count + row) {
                 *slot = sum;
@@ -104,7 +159,7 @@ mod x86 {
         _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_setzero_si512,
     };
 
-    use super::{AHEAD, LANES, each_row};
+    use super::{AHEAD, LANES, each_of, each_row};
 
     /// Asks for a line of memory; past the end of the rows it does nothing.
     #[allow(unused_unsafe, reason = "older compilers call the intrinsic unsafe")]
@@ -117,17 +172,31 @@ mod x86 {
     /// See [`super::Kernel::sums`].
     #[target_feature(enable = "avx2")]
     pub(super) fn avx2<const Q: usize>(rows: &[i8], dim: usize, queries: [&[i16]; Q], sums: &mut [i32]) {
-        each_row(rows, dim, sums, |row| avx2_row(row, queries));
+        each_row(rows.chunks_exact(dim.max(1)), sums, |row| avx2_row::<Q, AHEAD>(row, queries));
+    }
+
+    /// See [`super::Kernel::sums_of`].
+    #[target_feature(enable = "avx2")]
+    pub(super) fn avx2_of<const Q: usize>(
+        rows: &[i8],
+        dim: usize,
+        picked: &[u32],
+        queries: [&[i16]; Q],
+        sums: &mut [i32],
+    ) {
+        each_row(each_of(rows, dim, picked, fetch), sums, |row| avx2_row::<Q, 0>(row, queries));
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn avx2_row<const Q: usize>(row: &[i8], queries: [&[i16]; Q]) -> [i32; Q] {
+    fn avx2_row<const Q: usize, const FETCH: usize>(row: &[i8], queries: [&[i16]; Q]) -> [i32; Q] {
         const STEP: usize = 16;
         let queries = queries.map(|query| query.as_chunks::<LANES>().0);
         let mut sums = [[_mm256_setzero_si256(); LANES / STEP]; Q];
         for (at, numbers) in row.as_chunks::<LANES>().0.iter().enumerate() {
-            fetch(numbers.as_ptr().wrapping_add(AHEAD));
+            if FETCH > 0 {
+                fetch(numbers.as_ptr().wrapping_add(FETCH));
+            }
             let parts: [__m256i; LANES / STEP] = std::array::from_fn(|part| {
                 // SAFETY: `numbers` holds LANES bytes, the last part reads the last 16 of them.
                 _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(numbers.as_ptr().add(part * STEP).cast()) })
@@ -152,17 +221,31 @@ mod x86 {
     /// See [`super::Kernel::sums`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn avx512<const Q: usize>(rows: &[i8], dim: usize, queries: [&[i16]; Q], sums: &mut [i32]) {
-        each_row(rows, dim, sums, |row| avx512_row(row, queries));
+        each_row(rows.chunks_exact(dim.max(1)), sums, |row| avx512_row::<Q, AHEAD>(row, queries));
+    }
+
+    /// See [`super::Kernel::sums_of`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn avx512_of<const Q: usize>(
+        rows: &[i8],
+        dim: usize,
+        picked: &[u32],
+        queries: [&[i16]; Q],
+        sums: &mut [i32],
+    ) {
+        each_row(each_of(rows, dim, picked, fetch), sums, |row| avx512_row::<Q, 0>(row, queries));
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     #[inline]
-    fn avx512_row<const Q: usize>(row: &[i8], queries: [&[i16]; Q]) -> [i32; Q] {
+    fn avx512_row<const Q: usize, const FETCH: usize>(row: &[i8], queries: [&[i16]; Q]) -> [i32; Q] {
         const STEP: usize = 32;
         let queries = queries.map(|query| query.as_chunks::<LANES>().0);
         let mut sums = [[_mm512_setzero_si512(); LANES / STEP]; Q];
         for (at, numbers) in row.as_chunks::<LANES>().0.iter().enumerate() {
-            fetch(numbers.as_ptr().wrapping_add(AHEAD));
+            if FETCH > 0 {
+                fetch(numbers.as_ptr().wrapping_add(FETCH));
+            }
             let parts: [__m512i; LANES / STEP] = std::array::from_fn(|part| {
                 // SAFETY: `numbers` holds LANES bytes, the last part reads the last 32 of them.
                 _mm512_cvtepi8_epi16(unsafe { _mm256_loadu_si256(numbers.as_ptr().add(part * STEP).cast()) })
@@ -208,6 +291,13 @@ mod tests {
                 kernel.sums(&high, dim, &asked, &mut sums);
                 let sums: Vec<i64> = sums.into_iter().map(i64::from).collect();
                 assert_eq!(sums, expected, "{kernel:?}: {rows} x {dim}, {queries} queries");
+                // The same rows the other way round, one by one.
+                let picked: Vec<u32> = (0..rows as u32).rev().collect();
+                let mut sums = vec![0; rows * queries];
+                kernel.sums_of(&high, dim, &picked, &asked, &mut sums);
+                let turned: Vec<i64> =
+                    expected.chunks(rows.max(1)).flat_map(|sums| sums.iter().rev()).copied().collect();
+                assert_eq!(sums.into_iter().map(i64::from).collect::<Vec<_>>(), turned, "{kernel:?}: {rows} x {dim}");
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod file;
 mod fixed;
+mod graph;
 mod kernel;
 mod ranking;
 mod rows;
@@ -10,6 +11,7 @@ mod sweep;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rusqlite::params;
 
@@ -20,6 +22,8 @@ use super::sets::SetInfo;
 use crate::error::Result;
 pub(super) use file::file_of;
 use file::{Stamp, VectorFile};
+use graph::GraphFile;
+pub(super) use graph::links_of;
 pub use ranking::{Ranked, Ranking};
 use rows::{RowBuffer, Rows};
 pub use rowset::RowSet;
@@ -28,6 +32,9 @@ pub use sweep::{Part, Role};
 /// Rows that may lie beside the file before it is written again; rewriting on every batch would make searching during
 /// an index run slow.
 const TAIL_LIMIT: usize = 4096;
+/// New rows are linked when they are more than this share of the linked ones: until then all of them are looked at, which
+/// takes less than the walk.
+const UNLINKED_SHARE: usize = 64;
 
 /// Keeps what was searched last open between searches: a set's vectors, the files that show its pictures.
 #[derive(Debug, Default)]
@@ -45,10 +52,12 @@ impl VectorCache {
     pub fn vectors(&self, catalogue: &Catalogue, set: &SetInfo) -> Result<Arc<Vectors>> {
         let mut open = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamp(catalogue, set.id)?;
-        if let Some(vectors) = open.as_ref().filter(|vectors| vectors.stamp == now) {
+        let written = written_at(&links_of(catalogue.data_dir(), set.id));
+        if let Some(vectors) = open.as_ref().filter(|vectors| vectors.stamp == now && vectors.links_written == written)
+        {
             return Ok(Arc::clone(vectors));
         }
-        let held = open.as_ref().filter(|vectors| vectors.stamp.set == set.id).map(|vectors| Arc::clone(&vectors.base));
+        let held = open.as_deref().filter(|vectors| vectors.stamp.set == set.id);
         let vectors = Arc::new(Vectors::load(catalogue, set, now, held, TAIL_LIMIT)?);
         *open = Some(Arc::clone(&vectors));
         Ok(vectors)
@@ -80,6 +89,32 @@ impl VectorCache {
         Vectors::load(catalogue, set, now, None, 0)?;
         Places::refresh(catalogue)
     }
+
+    /// Links the rows of a set of `least` or more into a graph, or the new ones of it when they are many, so that searches
+    /// need not read them all. `report` is told how many of how many are linked, and says whether to go on; a graph that was
+    /// stopped is not kept.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn link(
+        catalogue: &Catalogue,
+        set: &SetInfo,
+        least: usize,
+        report: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<()> {
+        let now = stamp(catalogue, set.id)?;
+        if catalogue.find_set(&set.key)?.is_none_or(|set| set.vectors < least as u64) {
+            return Ok(());
+        }
+        let vectors = Vectors::load(catalogue, set, now, None, 0)?;
+        let linked = vectors.links.as_deref().map_or(0, |links| links.graph().len());
+        let unlinked = vectors.len().saturating_sub(linked);
+        if linked == 0 || unlinked > linked / UNLINKED_SHARE {
+            let path = links_of(catalogue.data_dir(), set.id);
+            GraphFile::build(&path, &vectors.base, vectors.links.as_deref(), report);
+        }
+        Ok(())
+    }
 }
 
 /// All vectors of a set at one moment.
@@ -89,27 +124,32 @@ pub struct Vectors {
     base: Arc<VectorFile>,
     /// Rows newer than the file.
     tail: RowBuffer,
+    /// The graph of the file's rows, or of the first of them.
+    links: Option<Arc<GraphFile>>,
+    /// When the graph's file was written.
+    links_written: Option<SystemTime>,
 }
 
 impl Vectors {
-    fn load(
-        catalogue: &Catalogue,
-        set: &SetInfo,
-        now: Stamp,
-        held: Option<Arc<VectorFile>>,
-        tail_limit: usize,
-    ) -> Result<Self> {
+    fn load(catalogue: &Catalogue, set: &SetInfo, now: Stamp, held: Option<&Self>, tail_limit: usize) -> Result<Self> {
         let path = file_of(catalogue.data_dir(), set.id);
         let fits = |file: &Arc<VectorFile>| file.stamp().can_grow_to(&now) && file.dim() == set.key.dim;
-        let base = held.filter(fits).or_else(|| VectorFile::open(&path).map(Arc::new).filter(fits));
-        if let Some(base) = base {
-            let tail = read_tail(catalogue, set, &base, now.last_vector, tail_limit)?;
-            if let Some(tail) = tail {
-                return Ok(Self { stamp: now, base, tail });
-            }
-        }
-        let base = Arc::new(VectorFile::build(&path, catalogue, set, now)?);
-        Ok(Self { stamp: now, base, tail: RowBuffer::default() })
+        let known = held.map(|held| Arc::clone(&held.base)).filter(fits);
+        let base = known.or_else(|| VectorFile::open(&path).map(Arc::new).filter(fits));
+        let tail =
+            base.as_ref().map(|base| read_tail(catalogue, set, base, now.last_vector, tail_limit)).transpose()?;
+        let (base, tail) = match base.zip(tail.flatten()) {
+            Some(both) => both,
+            None => (Arc::new(VectorFile::build(&path, catalogue, set, now)?), RowBuffer::default()),
+        };
+        let path = links_of(catalogue.data_dir(), set.id);
+        let links_written = written_at(&path);
+        let same = held.filter(|held| Arc::ptr_eq(&held.base, &base) && held.links_written == links_written);
+        let links = match same {
+            Some(held) => held.links.clone(),
+            None => GraphFile::open(&path, &base).map(Arc::new),
+        };
+        Ok(Self { stamp: now, base, tail, links, links_written })
     }
 
     /// The file's rows, then those beside it; without the parts that have none.
@@ -201,6 +241,11 @@ fn read_tail(
     }
     tail.encode(base.rows().centre);
     Ok(Some(tail))
+}
+
+/// When a file was written; `None` where there is none.
+fn written_at(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
 /// The state of a set in the database.

@@ -4,10 +4,13 @@
 //! comes with a bound on its error, so whatever can still be among the best is known and is computed from both planes:
 //! the result is what computing all rows from both planes would give, by construction.
 
+mod near;
+
 use rayon::prelude::*;
 
 use super::Vectors;
 use super::fixed::Probe;
+use super::graph::Graph;
 use super::rows::Rows;
 use super::rowset::RowSet;
 use super::sweep::{BLOCK, Part, Role, Swept, sweep};
@@ -48,6 +51,8 @@ struct Judge<'a> {
 struct Segment<'a> {
     first: usize,
     rows: Rows<'a>,
+    probes: Vec<Probe>,
+    /// Of all rows, or of a sample of them.
     scores: Vec<f32>,
     margin: Margin,
     /// No row's margin is wider.
@@ -79,6 +84,8 @@ impl Margin {
 pub struct Ranking<'a> {
     judges: Vec<Judge<'a>>,
     segments: Vec<Segment<'a>>,
+    /// Leads to the best rows, where not all were scored.
+    graph: Option<Graph<'a>>,
 }
 
 impl Vectors {
@@ -86,16 +93,36 @@ impl Vectors {
     /// closer to any other image than to any text), so each part is standardised by itself before they are joined.
     /// Shapes: each part `[dim]`.
     pub fn rank<'a>(&'a self, parts: &[Part<'a>]) -> Ranking<'a> {
-        rank_segments(parts, self.segments(), self.len())
+        rank_segments(parts, self.segments(), Pass::Whole { collection: self.len() })
+    }
+
+    /// As [`Vectors::rank`], by the graph where there is one: not all rows are scored, and some of the best may be missed.
+    pub fn rank_by_graph<'a>(&'a self, parts: &[Part<'a>]) -> Ranking<'a> {
+        let Some(links) = self.links.as_deref() else { return self.rank(parts) };
+        let graph = links.graph();
+        let ranking = rank_segments(parts, self.segments(), Pass::Sample(graph.sample));
+        Ranking { graph: Some(graph), ..ranking }
     }
 }
 
-/// `collection`: rows in all, which decides how the first pass scores them.
-fn rank_segments<'a>(parts: &[Part<'a>], segments: impl Iterator<Item = Rows<'a>>, collection: usize) -> Ranking<'a> {
+/// What is read before anything is ranked.
+#[derive(Debug, Clone, Copy)]
+enum Pass<'a> {
+    /// Every row, of `collection` in all, which decides how they are scored.
+    Whole { collection: usize },
+    /// Those of a sample of the first rows, which say what is usual; a graph leads from the best of them to the best of all.
+    Sample(&'a [u32]),
+}
+
+fn rank_segments<'a>(parts: &[Part<'a>], segments: impl Iterator<Item = Rows<'a>>, pass: Pass<'_>) -> Ranking<'a> {
     let (mut first, mut swept) = (0, Vec::new());
     for rows in segments {
         let probes: Vec<Probe> = parts.iter().map(|part| Probe::new(part.vector, rows.centre)).collect();
-        let found = sweep(&rows, parts, &probes, collection);
+        let found = match pass {
+            Pass::Whole { collection } => sweep(&rows, parts, &probes, collection),
+            Pass::Sample(picked) if first == 0 => near::sample(&rows, picked, parts, &probes),
+            Pass::Sample(_) => Swept { scores: Vec::new(), moments: Vec::new() },
+        };
         swept.push((first, rows, probes, found));
         first += rows.len();
     }
@@ -113,10 +140,10 @@ fn rank_segments<'a>(parts: &[Part<'a>], segments: impl Iterator<Item = Rows<'a>
     let segment = |(first, rows, probes, found): (usize, Rows<'a>, Vec<Probe>, Swept)| {
         let margin = margin(&judges, &probes, rows.extent.longest);
         let widest = margin.of(rows.extent.residual, rows.extent.spread);
-        Segment { first, rows, scores: found.scores, margin, widest }
+        Segment { first, rows, probes, scores: found.scores, margin, widest }
     };
     let segments = swept.into_iter().map(segment).collect();
-    Ranking { judges, segments }
+    Ranking { judges, segments, graph: None }
 }
 
 fn weight(role: Role) -> Option<f32> {
@@ -149,11 +176,14 @@ impl Ranking<'_> {
         self.judges.get(part).map(|judge| judge.usual)
     }
 
-    /// The best of some rows, best first, at most `count`. Exact: of equal standing, the higher cosine and then the older
-    /// picture comes first, and asking for more never changes the beginning.
+    /// The best of some rows, best first, at most `count`. Of equal standing, the higher cosine and then the older picture
+    /// comes first. Exact where all rows were scored: then asking for more never changes the beginning.
     pub fn best(&self, among: &RowSet, count: usize) -> Vec<Ranked> {
         if count == 0 {
             return Vec::new();
+        }
+        if let Some(graph) = &self.graph {
+            return self.best_by_graph(graph, among, count);
         }
         let first = self.nearly_best(among, count);
         let mut best = self.exact(&first);

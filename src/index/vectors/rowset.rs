@@ -36,7 +36,18 @@ impl RowSet {
 
     /// The rows, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.words.len() * 64).filter(|row| self.contains(*row))
+        self.iter_from(0)
+    }
+
+    /// Those from a row on, ascending.
+    pub fn iter_from(&self, first: usize) -> impl Iterator<Item = usize> + '_ {
+        let words = self.words.iter().enumerate().skip(first / 64);
+        let all = words.flat_map(|(at, word)| {
+            // Each step takes the lowest bit away.
+            let left = std::iter::successors(Some(*word), |left| Some(left & left.wrapping_sub(1)));
+            left.take_while(|left| *left != 0).map(move |left| at * 64 + left.trailing_zeros() as usize)
+        });
+        all.skip_while(move |row| *row < first)
     }
 }
 

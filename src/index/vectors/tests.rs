@@ -210,3 +210,69 @@ fn a_full_disk_is_an_error_with_a_hint_and_stores_nothing_by_halves() {
     check(&VectorCache::default().vectors(&catalogue, &set).unwrap(), 9);
     assert_eq!(catalogue.damage().unwrap(), None);
 }
+
+/// The graph that a search would use.
+fn links(catalogue: &Catalogue, set: &SetInfo) -> usize {
+    let vectors = VectorCache::default().vectors(catalogue, set).unwrap();
+    vectors.links.as_deref().map_or(0, |links| links.graph().len())
+}
+
+#[test]
+fn a_graph_is_of_one_state_of_the_set_and_grows_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut catalogue, set) = filled(dir.path(), 300);
+    let link = |catalogue: &Catalogue, least| VectorCache::link(catalogue, &set, least, &mut |_, _| true).unwrap();
+    link(&catalogue, 301);
+    assert_eq!(links(&catalogue, &set), 0);
+    let cache = VectorCache::default();
+    assert!(cache.vectors(&catalogue, &set).unwrap().links.is_none());
+    link(&catalogue, 300);
+    // A server that has the vectors open takes the graph when it comes.
+    assert!(cache.vectors(&catalogue, &set).unwrap().links.is_some());
+    // One more row is no reason to link; it is found all the same.
+    catalogue.write_batch(&set, &[record(300)]).unwrap();
+    VectorCache::refresh(&catalogue, &set).unwrap();
+    link(&catalogue, 300);
+    assert_eq!(links(&catalogue, &set), 300);
+    let query = unit(300);
+    let vectors = cache.vectors(&catalogue, &set).unwrap();
+    assert_eq!(vectors.rank_by_graph(&text(&query)).best(&(0..301).collect(), 1)[0].row, 300);
+    let more: Vec<_> = (301..320).map(record).collect();
+    catalogue.write_batch(&set, &more).unwrap();
+    link(&catalogue, 300);
+    assert_eq!(links(&catalogue, &set), 320);
+    // Removed rows: no graph until it is made again.
+    catalogue.connection.execute("DELETE FROM file WHERE path = CAST('/photos/5.png' AS BLOB)", []).unwrap();
+    assert_eq!(catalogue.prune().unwrap(), 1);
+    assert_eq!(links(&catalogue, &set), 0);
+    link(&catalogue, 300);
+    assert_eq!(links(&catalogue, &set), 319);
+    catalogue.remove_set(set.id).unwrap();
+    assert!(!links_of(dir.path(), set.id).exists());
+}
+
+#[test]
+fn a_torn_or_foreign_graph_or_one_that_was_stopped_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, set) = filled(dir.path(), 200);
+    VectorCache::link(&catalogue, &set, 1, &mut |_, _| false).unwrap();
+    assert_eq!(links(&catalogue, &set), 0);
+    VectorCache::link(&catalogue, &set, 1, &mut |_, _| true).unwrap();
+    let path = links_of(dir.path(), set.id);
+    let whole = std::fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[400] ^= 1;
+    let other = tempfile::tempdir().unwrap();
+    let (second, second_set) = filled(other.path(), 200);
+    VectorCache::link(&second, &second_set, 1, &mut |_, _| true).unwrap();
+    let foreign = std::fs::read(links_of(other.path(), second_set.id)).unwrap();
+    for broken in [Vec::new(), whole[..whole.len() / 2].to_vec(), flipped, foreign] {
+        std::fs::write(&path, broken).unwrap();
+        assert_eq!(links(&catalogue, &set), 0);
+        check(&VectorCache::default().vectors(&catalogue, &set).unwrap(), 200);
+    }
+    VectorCache::link(&catalogue, &set, 1, &mut |_, _| true).unwrap();
+    assert_eq!(links(&catalogue, &set), 200);
+    let names = std::fs::read_dir(dir.path()).unwrap().flatten();
+    assert!(!names.into_iter().any(|entry| entry.file_name().to_string_lossy().ends_with(".new")));
+}

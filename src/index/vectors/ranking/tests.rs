@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::index::calibration::{ImageCalibration, Moments};
+use crate::index::vectors::graph::Linked;
 use crate::index::vectors::rows::RowBuffer;
 use half::f16;
 
@@ -45,7 +46,7 @@ fn rows(count: usize, centre: &[f32]) -> RowBuffer {
 
 /// A ranking of two segments whose first pass read the high plane alone, as with large collections.
 fn ranking<'a>(parts: &[Part<'a>], segments: &[Rows<'a>; 2]) -> Ranking<'a> {
-    rank_segments(parts, segments.iter().copied(), usize::MAX)
+    rank_segments(parts, segments.iter().copied(), Pass::Whole { collection: usize::MAX })
 }
 
 /// All rows, computed from both planes and sorted.
@@ -119,7 +120,7 @@ fn what_is_usual_is_learnt_from_the_high_plane_as_from_all_numbers() {
         [Part { vector: &a, role: Role::Text { weight: 1.0 } }, Part { vector: &b, role: Role::Image { weight: 1.0 } }];
     let segments = [many.rows(&centre), few.rows(&centre)];
     let near = ranking(&parts, &segments);
-    let exact = rank_segments(&parts, segments.into_iter(), 0);
+    let exact = rank_segments(&parts, segments.into_iter(), Pass::Whole { collection: 0 });
     for part in 0..2 {
         let (near, exact) = (near.usual(part).unwrap(), exact.usual(part).unwrap());
         assert!(
@@ -144,8 +145,51 @@ fn rows_that_cannot_be_judged_do_not_hide_the_others() {
     let parts = [Part { vector: &query, role: Role::Text { weight: 1.0 } }];
     let nothing = RowBuffer::default();
     for collection in [0, usize::MAX] {
-        let ranking = rank_segments(&parts, [buffer.rows(&centre), nothing.rows(&centre)].into_iter(), collection);
+        let ranking = rank_segments(
+            &parts,
+            [buffer.rows(&centre), nothing.rows(&centre)].into_iter(),
+            Pass::Whole { collection },
+        );
         let best = ranking.best(&(0..3).collect(), 3);
         assert!(best[0].content == 3 && best.len() == 3 && best.iter().all(|ranked| ranked.standardised.is_finite()));
+    }
+}
+
+#[test]
+fn a_graph_finds_nearly_what_all_rows_give_whatever_is_asked() {
+    let mut draws = Draws(21);
+    let centre: Vec<f32> = (0..DIM).map(|i| if i == 3 { 0.6 } else { 0.0 }).collect();
+    let (many, few) = (rows(8000, &centre), rows(70, &centre));
+    let linked = Linked::build(many.rows(&centre), None, &mut |_, _| true).unwrap();
+    let vectors: Vec<Vec<f32>> = (0..4).map(|_| draws.unit()).collect();
+    let text = |i: usize, weight| Part { vector: &vectors[i], role: Role::Text { weight } };
+    let image = |i: usize| Part { vector: &vectors[i], role: Role::Image { weight: 0.7 } };
+    let minus = |i: usize| Part { vector: &vectors[i], role: Role::Minus };
+    let queries: [Vec<Part<'_>>; 3] =
+        [vec![text(0, 1.0)], vec![image(1)], vec![text(0, 1.0), text(3, 2.5), image(1), minus(2)]];
+    let everywhere: RowSet = (0..8070).collect();
+    let half: RowSet = (0..8070).filter(|row| row % 2 == 1).collect();
+    let newer: RowSet = (8000..8070).collect();
+    for parts in &queries {
+        let whole = ranking(parts, &[many.rows(&centre), few.rows(&centre)]);
+        let graph = linked.graph();
+        let segments = [many.rows(&centre), few.rows(&centre)];
+        let near = rank_segments(parts, segments.into_iter(), Pass::Sample(graph.sample));
+        let near = Ranking { graph: Some(graph), ..near };
+        for part in 0..parts.len() {
+            let (near, whole) = (near.usual(part).unwrap(), whole.usual(part).unwrap());
+            assert!((near.level() - whole.level()).abs() < 0.02 && (near.spread() / whole.spread() - 1.0).abs() < 0.03);
+        }
+        for among in [&everywhere, &half, &newer] {
+            let exact: Vec<usize> = whole.best(among, 50).iter().map(|ranked| ranked.row).collect();
+            let walked = near.best_near(&graph, among, 50, 1000);
+            assert_eq!(walked, near.best_near(&graph, among, 50, 1000));
+            assert!(walked.is_sorted_by(|a, b| a.compare(b).is_lt()) && walked.iter().all(|r| among.contains(r.row)));
+            let found = walked.iter().filter(|ranked| exact.contains(&ranked.row)).count();
+            assert!(found >= 45, "{} parts: {found} of 50", parts.len());
+            // Few rows are looked at one by one: none is missed.
+            let looked_at: Vec<usize> = near.best(among, 50).iter().map(|ranked| ranked.row).collect();
+            assert_eq!(looked_at.iter().filter(|row| !exact.contains(row)).count(), 0, "{} parts", parts.len());
+        }
     }
 }
