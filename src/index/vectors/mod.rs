@@ -107,7 +107,7 @@ impl VectorCache {
             return Ok(());
         }
         let vectors = Vectors::load(catalogue, set, now, None, 0)?;
-        let linked = vectors.links.as_deref().map_or(0, |links| links.graph().len());
+        let linked = vectors.links.as_deref().map_or(0, GraphFile::len);
         let unlinked = vectors.len().saturating_sub(linked);
         if linked == 0 || unlinked > linked / UNLINKED_SHARE {
             let path = links_of(catalogue.data_dir(), set.id);

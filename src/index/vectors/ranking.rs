@@ -4,6 +4,7 @@
 //! comes with a bound on its error, so whatever can still be among the best is known and is computed from both planes:
 //! the result is what computing all rows from both planes would give, by construction.
 
+mod best;
 mod near;
 
 use rayon::prelude::*;
@@ -15,6 +16,7 @@ use super::rows::Rows;
 use super::rowset::RowSet;
 use super::sweep::{BLOCK, Part, Role, Swept, sweep};
 use crate::index::calibration::{QueryCalibration, dot};
+use best::Best;
 
 /// A row and how well it fits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,8 +101,8 @@ impl Vectors {
     /// As [`Vectors::rank`], by the graph where there is one: not all rows are scored, and some of the best may be missed.
     pub fn rank_by_graph<'a>(&'a self, parts: &[Part<'a>]) -> Ranking<'a> {
         let Some(links) = self.links.as_deref() else { return self.rank(parts) };
-        let graph = links.graph();
-        let ranking = rank_segments(parts, self.segments(), Pass::Sample(graph.sample));
+        let graph = links.graph(self.base.rows().centre);
+        let ranking = rank_segments(parts, self.segments(), Pass::Sample(graph.gathered));
         Ranking { graph: Some(graph), ..ranking }
     }
 }
@@ -111,7 +113,7 @@ enum Pass<'a> {
     /// Every row, of `collection` in all, which decides how they are scored.
     Whole { collection: usize },
     /// Those of a sample of the first rows, which say what is usual; a graph leads from the best of them to the best of all.
-    Sample(&'a [u32]),
+    Sample(Rows<'a>),
 }
 
 fn rank_segments<'a>(parts: &[Part<'a>], segments: impl Iterator<Item = Rows<'a>>, pass: Pass<'_>) -> Ranking<'a> {
@@ -120,7 +122,7 @@ fn rank_segments<'a>(parts: &[Part<'a>], segments: impl Iterator<Item = Rows<'a>
         let probes: Vec<Probe> = parts.iter().map(|part| Probe::new(part.vector, rows.centre)).collect();
         let found = match pass {
             Pass::Whole { collection } => sweep(&rows, parts, &probes, collection),
-            Pass::Sample(picked) if first == 0 => near::sample(&rows, picked, parts, &probes),
+            Pass::Sample(sample) if first == 0 => sweep(&sample, parts, &probes, usize::MAX),
             Pass::Sample(_) => Swept { scores: Vec::new(), moments: Vec::new() },
         };
         swept.push((first, rows, probes, found));
@@ -332,36 +334,6 @@ fn add_standing(standings: &mut [f32], scores: &[f32], judge: &Judge<'_>) {
         for (standing, score) in standings.iter_mut().zip(scores) {
             let excess = (score - level) * factor;
             *standing -= if excess > 0.0 { excess } else { 0.0 };
-        }
-    }
-}
-
-/// Keeps the best of what is pushed; amortised, a few comparisons for each.
-struct Best {
-    count: usize,
-    threshold: f32,
-    kept: Vec<(f32, usize)>,
-}
-
-impl Best {
-    fn new(count: usize) -> Self {
-        Self { count, threshold: f32::NEG_INFINITY, kept: Vec::new() }
-    }
-
-    fn push(&mut self, standing: f32, row: usize) {
-        self.kept.push((standing, row));
-        if self.kept.len() >= self.count.saturating_mul(2).max(64) {
-            self.shrink();
-        }
-    }
-
-    fn shrink(&mut self) {
-        if self.kept.len() > self.count {
-            let order = |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-            let (_, worst, _) = self.kept.select_nth_unstable_by(self.count - 1, order);
-            // Of equal standings those of the first rows are kept, and rows come in order.
-            self.threshold = worst.0;
-            self.kept.truncate(self.count);
         }
     }
 }

@@ -138,6 +138,24 @@ impl RowBuffer {
         self.halves.clear();
     }
 
+    /// The high planes of some rows, beside each other; without the low ones.
+    pub(super) fn gathered(rows: &Rows<'_>, picked: &[u32]) -> Self {
+        fn pick<T: Copy>(numbers: &[T], picked: &[u32]) -> Vec<T> {
+            picked.iter().filter_map(|row| numbers.get(*row as usize).copied()).collect()
+        }
+        let wide = padded(rows.centre.len());
+        let plane = |row: &u32| rows.high.get(*row as usize * wide..(*row as usize + 1) * wide).unwrap_or_default();
+        Self {
+            high: picked.iter().flat_map(plane).copied().collect(),
+            steps: pick(rows.steps, picked),
+            means: pick(rows.means, picked),
+            spreads: pick(rows.spreads, picked),
+            contents: pick(rows.contents, picked),
+            extent: rows.extent,
+            ..Self::default()
+        }
+    }
+
     /// The rows, encoded with this centre.
     pub(super) fn rows<'a>(&'a self, centre: &'a [f32]) -> Rows<'a> {
         Rows {

@@ -214,7 +214,7 @@ fn a_full_disk_is_an_error_with_a_hint_and_stores_nothing_by_halves() {
 /// The graph that a search would use.
 fn links(catalogue: &Catalogue, set: &SetInfo) -> usize {
     let vectors = VectorCache::default().vectors(catalogue, set).unwrap();
-    vectors.links.as_deref().map_or(0, |links| links.graph().len())
+    vectors.links.as_deref().map_or(0, GraphFile::len)
 }
 
 #[test]

@@ -10,11 +10,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::distance::{From, Space, ordered};
 use super::walk::{Links, NONE, Scored, Walk};
 use super::{Graph, WIDTH, level, sample_of};
-use crate::index::vectors::fixed::padded;
-use crate::index::vectors::kernel::Kernel;
-use crate::index::vectors::rows::Rows;
+use crate::index::vectors::rows::{RowBuffer, Rows};
 
 /// Links that a new row asks for; others that come to like it may fill the rest of its list.
 const OWN: usize = 16;
@@ -72,56 +71,6 @@ impl Open {
     }
 }
 
-/// The rows with what distances between them need.
-struct Space<'a> {
-    rows: Rows<'a>,
-    wide: usize,
-    /// For each row half of its squared length.
-    halves: Vec<f32>,
-    kernel: Kernel,
-}
-
-impl<'a> Space<'a> {
-    fn new(rows: Rows<'a>) -> Self {
-        let wide = padded(rows.centre.len());
-        let half = |(high, step): (&[i8], &f32)| {
-            let square: i64 = high.iter().map(|value| i64::from(*value) * i64::from(*value)).sum();
-            (0.5 * square as f64 * f64::from(*step).powi(2) * 65_536.0) as f32
-        };
-        let halves = rows.high.par_chunks_exact(wide).zip(rows.steps).map(half).collect();
-        Self { rows, wide, halves, kernel: Kernel::fastest() }
-    }
-}
-
-/// A row from which distances are measured.
-#[derive(Default)]
-struct From {
-    row: u32,
-    steps: Vec<i16>,
-    sums: Vec<i32>,
-}
-
-impl From {
-    fn set(&mut self, space: &Space<'_>, row: u32) {
-        let own = row as usize * space.wide..(row as usize + 1) * space.wide;
-        self.row = row;
-        self.steps.clear();
-        self.steps.extend(space.rows.high.get(own).unwrap_or_default().iter().map(|value| i16::from(*value)));
-    }
-
-    /// Half of the squared distance to each row, below zero.
-    fn nearness(&mut self, space: &Space<'_>, rows: &[u32], nearness: &mut [f32]) {
-        self.sums.clear();
-        self.sums.resize(rows.len(), 0);
-        space.kernel.sums_of(space.rows.high, space.wide, rows, &[&self.steps], &mut self.sums);
-        let of = |numbers: &[f32], row: u32| numbers.get(row as usize).copied().unwrap_or_default();
-        let (step, half) = (of(space.rows.steps, self.row) * 65_536.0, of(&space.halves, self.row));
-        for ((slot, row), sum) in nearness.iter_mut().zip(rows).zip(&self.sums) {
-            *slot = step * of(space.rows.steps, *row) * *sum as f32 - half - of(&space.halves, *row);
-        }
-    }
-}
-
 /// One thread's working memory.
 #[derive(Default)]
 struct Hands {
@@ -139,6 +88,7 @@ pub(in crate::index::vectors) struct Linked {
     pub(super) links: Vec<u32>,
     pub(super) upper: Vec<u32>,
     pub(super) sample: Vec<u32>,
+    pub(super) gathered: RowBuffer,
 }
 
 impl Linked {
@@ -158,14 +108,16 @@ impl Linked {
             growing.fill(number, &space, known, &locks, report)?;
         }
         let mut plain = growing.layers.into_iter().map(|layer| layer.links.into_iter().map(AtomicU32::into_inner));
-        let links = plain.next()?.collect();
-        Some(Self { links, upper: plain.flatten().collect(), sample: sample_of(count) })
+        let (links, sample) = (plain.next()?.collect(), sample_of(count));
+        let gathered = RowBuffer::gathered(&rows, &sample);
+        Some(Self { links, upper: plain.flatten().collect(), sample, gathered })
     }
 
     /// The graph that they make.
     #[cfg(test)]
-    pub(in crate::index::vectors) fn graph(&self) -> Graph<'_> {
-        Graph { links: &self.links, upper: &self.upper, sample: &self.sample }
+    pub(in crate::index::vectors) fn graph<'a>(&'a self, centre: &'a [f32]) -> Graph<'a> {
+        let gathered = self.gathered.rows(centre);
+        Graph { links: &self.links, upper: &self.upper, sample: &self.sample, gathered }
     }
 }
 
@@ -374,11 +326,4 @@ fn places_in(layer: Option<&[u32]>, rows: &[u32]) -> Vec<u32> {
         None => rows.to_vec(),
         Some(layer) => rows.iter().filter_map(|row| Some(layer.binary_search(row).ok()? as u32)).collect(),
     }
-}
-
-/// Rows by their scores, best first.
-fn ordered(rows: &[u32], scores: &[f32]) -> Vec<Scored> {
-    let mut all: Vec<Scored> = rows.iter().zip(scores).map(|(at, score)| Scored { score: *score, at: *at }).collect();
-    all.sort_unstable_by(|a, b| b.cmp(a));
-    all
 }

@@ -10,11 +10,13 @@
 //! Small World graphs".
 
 mod build;
+mod distance;
 mod file;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+use super::rows::Rows;
 pub(super) use build::Linked;
 pub(super) use file::GraphFile;
 pub(in crate::index) use file::links_of;
@@ -61,6 +63,8 @@ pub(super) struct Graph<'a> {
     upper: &'a [u32],
     /// Rows spread over all, ascending.
     pub(super) sample: &'a [u32],
+    /// The same rows once more, beside each other: to read them where they lie takes five times as long. Without low planes.
+    pub(super) gathered: Rows<'a>,
 }
 
 impl Graph<'_> {

@@ -73,7 +73,7 @@ fn a_walk_finds_nearly_all_of_the_best_also_under_a_filter() {
     let buffer = clustered(6000, 3);
     let rows = buffer.rows(&[0.0; DIM]);
     let parts = linked(rows, None);
-    let graph = parts.graph();
+    let graph = parts.graph(&[0.0; DIM]);
     assert_eq!(graph.len(), 6000);
     assert!(graph.sample.len() == 6000 && graph.links.len() == 6000 * WIDTH);
     for (number, admitted) in [|_: u32| true, |row: u32| row % 2 == 1, |row: u32| row % 10 == 3].into_iter().enumerate()
@@ -87,8 +87,8 @@ fn a_walk_finds_nearly_all_of_the_best_also_under_a_filter() {
 fn rows_that_are_added_are_found_as_those_before() {
     let (few, many) = (clustered(4000, 9), clustered(6000, 9));
     let first = linked(few.rows(&[0.0; DIM]), None);
-    let both = linked(many.rows(&[0.0; DIM]), Some(first.graph()));
-    let graph = both.graph();
+    let both = linked(many.rows(&[0.0; DIM]), Some(first.graph(&[0.0; DIM])));
+    let graph = both.graph(&[0.0; DIM]);
     assert_eq!(graph.len(), 6000);
     let recall = recall(graph, many.rows(&[0.0; DIM]), |row| row >= 4000);
     assert!(recall >= 0.97, "{recall}");
@@ -99,7 +99,7 @@ fn few_rows_and_none_and_equal_ones_are_linked_too() {
     for count in [0, 1, 2, 40] {
         let buffer = clustered(count, 5);
         let parts = linked(buffer.rows(&[0.0; DIM]), None);
-        let found = parts.graph().search(&[0, 1], 10, |_, scores| scores.fill(1.0), |_| true);
+        let found = parts.graph(&[0.0; DIM]).search(&[0, 1], 10, |_, scores| scores.fill(1.0), |_| true);
         assert_eq!(found.len(), count.min(10));
     }
 }
@@ -117,7 +117,7 @@ fn copies_of_one_picture_do_not_hide_each_other() {
     }
     same.encode(&[0.0; DIM]);
     let rows = same.rows(&[0.0; DIM]);
-    let recall = recall(linked(rows, None).graph(), rows, |_| true);
+    let recall = recall(linked(rows, None).graph(&[0.0; DIM]), rows, |_| true);
     assert!(recall >= 0.9, "{recall}");
 }
 
@@ -132,6 +132,6 @@ fn links_to_nowhere_are_passed_over() {
     let buffer = clustered(2000, 11);
     let mut parts = linked(buffer.rows(&[0.0; DIM]), None);
     parts.links.iter_mut().step_by(3).for_each(|link| *link = 1_000_000);
-    let found = parts.graph().search(&[0, 1], 10, |_, scores| scores.fill(1.0), |_| true);
+    let found = parts.graph(&[0.0; DIM]).search(&[0, 1], 10, |_, scores| scores.fill(1.0), |_| true);
     assert!(found.len() == 10 && found.iter().all(|found| found.at < 2000));
 }

@@ -6,14 +6,13 @@
 
 use rayon::prelude::*;
 
-use super::{Best, Judge, Ranked, Ranking, Segment, add_standing, any_above};
-use crate::index::calibration::{Moments, NEAR_DUPLICATE_COSINE};
-use crate::index::vectors::fixed::{Probe, padded};
+use super::best::Best;
+use super::{Judge, Ranked, Ranking, Segment, add_standing, any_above};
+use crate::index::vectors::fixed::padded;
 use crate::index::vectors::graph::Graph;
 use crate::index::vectors::kernel::Kernel;
-use crate::index::vectors::rows::Rows;
 use crate::index::vectors::rowset::RowSet;
-use crate::index::vectors::sweep::{BLOCK, Part, Role, Swept};
+use crate::index::vectors::sweep::BLOCK;
 
 /// Rows of the sample with which a walk begins; with four times as many it finds no more.
 const ENTRIES: usize = 64;
@@ -25,51 +24,6 @@ const MOST: usize = 2000;
 const FEW: usize = 20_000;
 const FEW_SHARE: usize = 8;
 
-/// Scores the rows of a sample. The scores are those of its rows in their order, block after block as in [`Swept`].
-pub(super) fn sample(rows: &Rows<'_>, picked: &[u32], parts: &[Part<'_>], probes: &[Probe]) -> Swept {
-    let mut scores = vec![0.0; picked.len() * parts.len()];
-    let found: Vec<Vec<Moments>> = scores
-        .par_chunks_mut(BLOCK * parts.len().max(1))
-        .zip(picked.par_chunks(BLOCK))
-        .map_init(Vec::new, |sums, (scores, picked)| {
-            cosines_of(rows, picked, probes, sums, scores);
-            let of_part = scores.chunks_exact_mut(picked.len()).zip(parts);
-            of_part.map(|(scores, part)| finish_of(rows, picked, part.role, scores)).collect()
-        })
-        .collect();
-    // Added up in the order of the rows, so that the same search gives the same answer.
-    let total = |part| found.iter().filter_map(|some| some.get(part)).copied().sum();
-    Swept { scores, moments: (0..parts.len()).map(total).collect() }
-}
-
-/// Cosines of some rows, from their high planes. Shape of `cosines`: `[probes, picked]`.
-fn cosines_of(rows: &Rows<'_>, picked: &[u32], probes: &[Probe], sums: &mut Vec<i32>, cosines: &mut [f32]) {
-    let queries: Vec<&[i16]> = probes.iter().map(|probe| probe.steps.as_slice()).collect();
-    sums.clear();
-    sums.resize(cosines.len(), 0);
-    Kernel::fastest().sums_of(rows.high, padded(rows.centre.len()), picked, &queries, sums);
-    let count = picked.len().max(1);
-    for ((cosines, sums), probe) in cosines.chunks_exact_mut(count).zip(sums.chunks_exact(count)).zip(probes) {
-        for ((cosine, sum), row) in cosines.iter_mut().zip(sums).zip(picked) {
-            let step = rows.steps.get(*row as usize).copied().unwrap_or_default();
-            *cosine = probe.centre + probe.factor * step * *sum as f32;
-        }
-    }
-}
-
-/// Turns the cosines of some rows with one part into scores, and adds them up.
-fn finish_of(rows: &Rows<'_>, picked: &[u32], role: Role, scores: &mut [f32]) -> Moments {
-    if !role.is_text() {
-        return Moments::below(scores, NEAR_DUPLICATE_COSINE);
-    }
-    for (score, row) in scores.iter_mut().zip(picked) {
-        if let Some(calibration) = rows.calibration(*row as usize) {
-            *score = calibration.normalise(*score);
-        }
-    }
-    Moments::of(scores)
-}
-
 /// Working memory of [`Segment::standings_of`].
 #[derive(Default)]
 struct Desk {
@@ -80,13 +34,23 @@ struct Desk {
 impl Segment<'_> {
     /// The standings of some rows of the segment, from their high planes.
     fn standings_of(&self, judges: &[Judge<'_>], own: &[u32], standings: &mut [f32], desk: &mut Desk) {
+        let rows = &self.rows;
+        let queries: Vec<&[i16]> = self.probes.iter().map(|probe| probe.steps.as_slice()).collect();
+        desk.sums.clear();
+        desk.sums.resize(own.len() * judges.len(), 0);
+        Kernel::fastest().sums_of(rows.high, padded(rows.centre.len()), own, &queries, &mut desk.sums);
         standings.fill(0.0);
-        desk.scores.clear();
-        desk.scores.resize(own.len() * judges.len(), 0.0);
-        cosines_of(&self.rows, own, &self.probes, &mut desk.sums, &mut desk.scores);
-        for (scores, judge) in desk.scores.chunks_exact_mut(own.len().max(1)).zip(judges) {
-            finish_of(&self.rows, own, judge.part.role, scores);
-            add_standing(standings, scores, judge);
+        for ((judge, probe), sums) in judges.iter().zip(&self.probes).zip(desk.sums.chunks_exact(own.len().max(1))) {
+            desk.scores.clear();
+            desk.scores.extend(own.iter().zip(sums).map(|(row, sum)| {
+                let step = rows.steps.get(*row as usize).copied().unwrap_or_default();
+                let cosine = probe.centre + probe.factor * step * *sum as f32;
+                match rows.calibration(*row as usize) {
+                    Some(calibration) if judge.part.role.is_text() => calibration.normalise(cosine),
+                    _ => cosine,
+                }
+            }));
+            add_standing(standings, &desk.scores, judge);
         }
     }
 }

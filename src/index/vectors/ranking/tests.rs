@@ -172,9 +172,9 @@ fn a_graph_finds_nearly_what_all_rows_give_whatever_is_asked() {
     let newer: RowSet = (8000..8070).collect();
     for parts in &queries {
         let whole = ranking(parts, &[many.rows(&centre), few.rows(&centre)]);
-        let graph = linked.graph();
+        let graph = linked.graph(&centre);
         let segments = [many.rows(&centre), few.rows(&centre)];
-        let near = rank_segments(parts, segments.into_iter(), Pass::Sample(graph.sample));
+        let near = rank_segments(parts, segments.into_iter(), Pass::Sample(graph.gathered));
         let near = Ranking { graph: Some(graph), ..near };
         for part in 0..parts.len() {
             let (near, whole) = (near.usual(part).unwrap(), whole.usual(part).unwrap());
