@@ -2,6 +2,7 @@
 //! former into the latter. Fields may be added, not renamed (design.md section 2).
 
 mod explain;
+mod filters;
 mod route;
 
 pub use explain::{
@@ -17,11 +18,10 @@ use serde_json::json;
 
 pub use self::detect::{DetectArgs, DetectResponse, DetectResult, detect};
 use crate::engine::{Engine, Watch, find};
-use crate::error::{Error, Result};
-use crate::index::Filter;
+use crate::error::Result;
 use crate::index::calibration::{LabelScores, NONE_OF_THESE_CUTOFF};
-use crate::pixels;
 
+pub use filters::Filters;
 pub use route::{
     Extracted, NamedRelation, NamedThing, NextCall, RouteArgs, RouteResponse, Span, Step, TaskScore, route,
 };
@@ -213,60 +213,6 @@ pub struct ClassifyResponse {
     pub images: Vec<ClassifyResult>,
     /// Model id.
     pub model: String,
-}
-
-/// Filters that the command line adds to a search.
-#[derive(Debug, Clone, Default)]
-pub struct Filters {
-    /// Taken (else modified) on or after this day, `YYYY-MM-DD`.
-    pub after: Option<String>,
-    /// Taken (else modified) before this day, `YYYY-MM-DD`.
-    pub before: Option<String>,
-    /// Least width, pixels.
-    pub min_width: Option<u32>,
-    /// Least height, pixels.
-    pub min_height: Option<u32>,
-    /// Smallest file, KiB.
-    pub min_kib: Option<u64>,
-    /// Largest file, KiB.
-    pub max_kib: Option<u64>,
-    /// Formats by name; empty for all.
-    pub formats: Vec<String>,
-    /// Every copy of near-duplicates is a hit of its own.
-    pub all_duplicates: bool,
-    /// Every vector is compared, also where a graph is faster.
-    pub exact: bool,
-}
-
-/// The catalogue's name of a format.
-fn format_name(given: &str) -> Result<String> {
-    let lower = given.trim().trim_start_matches('.').to_lowercase();
-    let name = match lower.as_str() {
-        "jpg" | "jfif" => "jpeg",
-        "tif" => "tiff",
-        "heif" => "heic",
-        other => other,
-    };
-    if pixels::FORMATS.contains(&name) {
-        return Ok(name.to_owned());
-    }
-    let reason = format!("must be one of {}, not `{given}`", pixels::FORMATS.join(", "));
-    Err(Error::Argument { name: "format", reason })
-}
-
-impl Filters {
-    fn resolve(&self) -> Result<Filter> {
-        Ok(Filter {
-            from: self.after.as_deref().map(|day| find::day("after", day)).transpose()?,
-            until: self.before.as_deref().map(|day| find::day("before", day)).transpose()?,
-            min_width: self.min_width,
-            min_height: self.min_height,
-            min_bytes: self.min_kib.map(|kib| kib.saturating_mul(1024)),
-            max_bytes: self.max_kib.map(|kib| kib.saturating_mul(1024)),
-            formats: self.formats.iter().map(|format| format_name(format)).collect::<Result<_>>()?,
-            ..Filter::default()
-        })
-    }
 }
 
 /// A text or an image as a vector.
