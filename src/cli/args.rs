@@ -115,7 +115,7 @@ pub enum Command {
     /// Embed the images of folders, incrementally.
     Index(IndexArgs),
     /// Find images by words, by an image, or both.
-    Search(SearchArgs),
+    Search(super::search::SearchArgs),
     /// Tell which of the given labels fits each image.
     Classify(ClassifyArgs),
     /// Tell which task a request is, whether CLIP suits it, and what to call instead.
@@ -128,6 +128,8 @@ pub enum Command {
     Detect(DetectArgs),
     /// Tell how two things in a picture stand to each other.
     Relate(super::relate::RelateArgs),
+    /// Tell which caption is true of a picture, phrase by phrase.
+    Match(super::compose::MatchCaptionsArgs),
     /// Print the vectors of texts and images.
     Embed(EmbedArgs),
     /// List groups of equal and nearly equal pictures.
@@ -159,71 +161,6 @@ pub struct IndexArgs {
     /// Folders to index, inside the roots; subfolders included.
     #[arg(required = true, value_name = "DIR")]
     pub folders: Vec<String>,
-}
-
-/// Arguments of `search`.
-#[derive(Debug, Args)]
-pub struct SearchArgs {
-    /// What to look for, in plain words.
-    #[arg(required_unless_present = "image")]
-    pub query: Option<String>,
-    /// Find images like this one; together with words, like both.
-    #[arg(long, value_name = "PATH")]
-    pub image: Option<String>,
-    /// Words for what the hits should not look like.
-    #[arg(long, value_name = "TEXT")]
-    pub minus: Option<String>,
-    /// Most hits to print.
-    #[arg(long, short = 'k', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub top: u32,
-    /// Drop hits below this relevance, 0 to 1 [default: calibrated cut-off].
-    #[arg(long, value_name = "R")]
-    pub min_relevance: Option<f32>,
-    /// Only images under this folder.
-    #[arg(long, value_name = "DIR")]
-    pub under: Option<String>,
-    /// Only images taken (else modified) on or after this day.
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    pub after: Option<String>,
-    /// Only images taken (else modified) before this day.
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    pub before: Option<String>,
-    /// Only images at least this wide.
-    #[arg(long, value_name = "PX")]
-    pub min_width: Option<u32>,
-    /// Only images at least this high.
-    #[arg(long, value_name = "PX")]
-    pub min_height: Option<u32>,
-    /// Only files of at least this size.
-    #[arg(long, value_name = "KIB")]
-    pub min_kib: Option<u64>,
-    /// Only files of at most this size.
-    #[arg(long, value_name = "KIB")]
-    pub max_kib: Option<u64>,
-    /// Only these formats: jpeg, png, webp, gif, bmp, tiff, heic, avif.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub format: Vec<String>,
-    /// Show every copy of near-duplicate pictures, not one for each group.
-    #[arg(long)]
-    pub all_duplicates: bool,
-    /// Whether a detector checks what CLIP cannot see.
-    #[arg(long, value_enum, default_value_t = OnOff::On)]
-    pub verify: OnOff,
-    /// Write the hits as one picture.
-    #[arg(long, value_name = "PNG")]
-    pub sheet: Option<PathBuf>,
-    /// Print paths only, one per line.
-    #[arg(long, conflicts_with = "json")]
-    pub paths: bool,
-}
-
-/// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum OnOff {
-    /// On.
-    On,
-    /// Off.
-    Off,
 }
 
 /// Arguments of `classify`.

@@ -11,6 +11,7 @@ use crate::engine::skill::Installed;
 use crate::engine::verify::Verified;
 use crate::error::Error;
 use crate::models::registry::{DetectorEntry, Entry, Metric};
+use crate::wire::compose::MatchResult;
 use crate::wire::relate::{RelateResult, RelationFound};
 use crate::wire::{ClassifyResponse, DetectResult, IndexResponse, NextCall, RouteResponse, SearchResponse};
 
@@ -119,6 +120,13 @@ pub fn search(response: &SearchResponse) {
             hit.width,
             hit.height
         ));
+        for check in &hit.checks {
+            let verdict = match check.probability {
+                Some(p) => format!("{} {p:.2}", if check.passed { "yes" } else { "no " }),
+                None => "?       ".to_owned(),
+            };
+            text(&format!("       {verdict}  {}: {}", check.what, check.seen));
+        }
     }
     if response.results.is_empty() && response.considered == 0 {
         note(&format!("none of the {} images passes the filters", response.indexed));
@@ -326,6 +334,23 @@ pub fn related(result: &RelateResult) {
     }
     result.notes.iter().for_each(|note| text(&format!("    note: {note}")));
     text(&format!("    frame: {}", result.frame));
+    if let Some(path) = &result.annotated {
+        text(&format!("    drawn: {}", short(path)));
+    }
+}
+
+/// Which caption is true: each with its phrases, CLIP's own view beside it.
+pub fn matched(result: &MatchResult) {
+    text(&format!("{}: {}", short(&result.path), result.best));
+    for (at, one) in result.captions.iter().enumerate() {
+        let mark = if at == result.best_index { "* " } else { "  " };
+        text(&format!("{mark}{:.3}  {}   (CLIP alone {:.2})", one.score, one.text, one.clip_share));
+        for phrase in &one.phrases {
+            let probability = phrase.probability.map_or_else(|| "    ".to_owned(), |p| format!("{p:.2}"));
+            text(&format!("      {:<9} {probability}  {:<28} {}", phrase.verdict, phrase.text, phrase.seen));
+        }
+    }
+    result.notes.iter().for_each(|note| text(&format!("    note: {note}")));
     if let Some(path) = &result.annotated {
         text(&format!("    drawn: {}", short(path)));
     }

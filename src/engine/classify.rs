@@ -110,7 +110,7 @@ impl Engine {
 }
 
 /// One unit vector per label: the mean over its prompts. Shape: each `[dim]`.
-fn label_directions(
+pub(super) fn label_directions(
     encoder: &Encoder,
     labels: &[String],
     templates: &[String],

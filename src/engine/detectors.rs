@@ -218,3 +218,12 @@ pub(super) fn asked(target: &str) -> String {
     // A sentence of the caller's keeps its article.
     if words.starts_with(&["photo", "of"]) { target.trim().to_owned() } else { words.join(" ") }
 }
+
+/// The label that a target means: by its synonyms, or, of a detector that was asked for things in words, the very words.
+pub(super) fn class_of(detector: &Detector, target: &str) -> Option<usize> {
+    if detector.is_open_vocabulary() {
+        let thing = asked(target);
+        return detector.labels().iter().position(|label| *label == thing);
+    }
+    objects::label_of(target, detector.labels())
+}

@@ -1,6 +1,7 @@
 //! The use cases, one file each; synchronous. [`Engine`] owns what they share: the settings, the catalogue, the models.
 
 pub mod classify;
+pub mod compose;
 pub mod counting;
 pub mod detect;
 mod detectors;
@@ -23,6 +24,7 @@ pub mod sheet;
 pub mod sight;
 pub mod skill;
 pub mod url_image;
+pub mod verified;
 pub mod verify;
 
 use std::path::{Path, PathBuf};

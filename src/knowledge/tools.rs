@@ -9,6 +9,7 @@ pub const PRESENT: &[&str] = &[
     "classify_image",
     "detect_count",
     "spatial_relation",
+    "match_captions",
     "explain_limitation",
     "index_folder",
 ];

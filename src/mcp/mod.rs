@@ -15,6 +15,7 @@
 mod answer;
 mod arguments;
 mod completions;
+mod compose;
 mod detect;
 mod explained;
 mod lines;

@@ -3,6 +3,7 @@
 mod architecture;
 mod checkpoints;
 mod cli;
+mod compose;
 mod detect;
 mod detr;
 mod docs;
@@ -25,6 +26,7 @@ mod schemas;
 mod skill;
 mod starter;
 mod tokens;
+mod verified;
 mod world;
 
 use std::path::PathBuf;

@@ -13,16 +13,20 @@ use half::f16;
 use safetensors::SafeTensors;
 
 /// The vectors, and which category is in which photo.
-struct Photos {
+pub(crate) struct Photos {
+    /// File names, as in ../shared/photos/coco.
+    pub(crate) files: Vec<String>,
+    /// The categories' names.
+    pub(crate) names: Vec<String>,
     /// Unit vectors of the photos' first rows; photos without any label are left out.
-    images: Vec<Vec<f32>>,
+    pub(crate) images: Vec<Vec<f32>>,
     /// `truth[photo][category]`.
     truth: Vec<Vec<bool>>,
-    categories: Vec<Vec<f32>>,
-    nulls: Vec<Vec<f32>>,
+    pub(crate) categories: Vec<Vec<f32>>,
+    pub(crate) nulls: Vec<Vec<f32>>,
 }
 
-fn load() -> Photos {
+pub(crate) fn load() -> Photos {
     let folder = crate::shared().join("clip-vectors");
     let bytes = std::fs::read(folder.join("vectors.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -36,16 +40,18 @@ fn load() -> Photos {
     let prompts = texts["coco_prompts"].as_array().unwrap();
     let names: Vec<&str> = prompts.iter().map(|prompt| prompt.as_str().unwrap().strip_prefix("a ").unwrap()).collect();
     let all = unit_rows("image_embeddings");
-    let (mut images, mut truth, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut files, mut images, mut truth, mut seen) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
     for line in std::fs::read_to_string(folder.join("coco128_rows.csv")).unwrap().lines().skip(1) {
         let cells: Vec<&str> = line.split(',').collect();
         let labels: HashSet<&str> = cells[4].split('|').filter(|label| !label.is_empty()).collect();
         if seen.insert(cells[1].to_owned()) && !labels.is_empty() {
+            files.push(cells[2].to_owned());
             images.push(all[cells[0].parse::<usize>().unwrap()].clone());
             truth.push(names.iter().map(|name| labels.contains(name)).collect());
         }
     }
-    Photos { images, truth, categories: unit_rows("coco_text"), nulls: unit_rows("lvis_text") }
+    let names = names.into_iter().map(str::to_owned).collect();
+    Photos { files, names, images, truth, categories: unit_rows("coco_text"), nulls: unit_rows("lvis_text") }
 }
 
 impl Photos {
