@@ -131,6 +131,10 @@ fn verdict(lines: &mut Vec<String>, diagnosis: &Verdict, brief: bool) {
         let says = short.unwrap_or(&checked.says);
         paragraph(lines, &format!("{mark:<3}{:<8}", checked.check), says);
     }
+    for phrase in &diagnosis.phrases {
+        let probability = phrase.probability.map_or_else(String::new, |p| format!(" {p:.2}"));
+        paragraph(lines, "phrase  ", &format!("{}: {}{probability}: {}", phrase.text, phrase.verdict, phrase.seen));
+    }
     paragraph(lines, "next  ", &diagnosis.next);
 }
 

@@ -141,13 +141,12 @@ impl Engine {
         }
         let (detector, without) = match self.detector_for(&heads, watch) {
             Ok(detector) => (Some(detector), None),
-            Err(error @ Error::NoDetector { .. }) => (None, Some(error)),
+            // Its hint says all there is to say, once; here it stands beside every phrase.
+            Err(error @ Error::NoDetector { easiest, .. }) => {
+                (None, Some(format!("{error}: `clip-aware models fetch {easiest}`")))
+            }
             Err(error) => return Err(error),
         };
-        let without = without.map(|error| match error.hint() {
-            Some(hint) => format!("{error}: {hint}"),
-            None => error.to_string(),
-        });
         let checker = self.checker_with(texts, detector, encoder, watch)?;
         Ok(Checker { without, ..checker })
     }

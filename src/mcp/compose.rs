@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::answer::{Answer, shown, with_previews};
 use crate::engine::Engine;
-use crate::wire::compose::{self, CaptionScore, MatchArgs, MatchResult};
+use crate::wire::compose::{self, CaptionScore, MatchArgs, MatchResult, PhraseChecked};
 
 /// Longer side of the annotated picture, pixels.
 const SIDE: u32 = 1024;
@@ -24,11 +24,7 @@ pub(super) fn captions(engine: &Engine, args: &MatchArgs, result: &MatchResult) 
     order.sort_by(|a, b| b.score.total_cmp(&a.score));
     for one in order.iter().take(SHOWN_CAPTIONS) {
         let _ = writeln!(text, "{:.3} \"{}\" (CLIP share {:.2})", one.score, shown(&one.text), one.clip_share);
-        for phrase in &one.phrases {
-            let probability = phrase.probability.map(|p| format!(" {p:.2}")).unwrap_or_default();
-            let _ =
-                writeln!(text, "  {}: {}{probability}: {}", shown(&phrase.text), phrase.verdict, shown(&phrase.seen));
-        }
+        phrases(&mut text, &one.phrases);
     }
     for note in &result.notes {
         let _ = writeln!(text, "note: {}", shown(note));
@@ -37,6 +33,14 @@ pub(super) fn captions(engine: &Engine, args: &MatchArgs, result: &MatchResult) 
     let _ = writeln!(text, "model {}{detector}", shown(&result.model));
     let picture = if args.annotate == Some(true) { picture(engine, result) } else { Vec::new() };
     with_previews(text, picture)
+}
+
+/// A line for each phrase.
+pub(super) fn phrases(text: &mut String, phrases: &[PhraseChecked]) {
+    for phrase in phrases {
+        let probability = phrase.probability.map(|p| format!(" {p:.2}")).unwrap_or_default();
+        let _ = writeln!(text, "  {}: {}{probability}: {}", shown(&phrase.text), phrase.verdict, shown(&phrase.seen));
+    }
 }
 
 fn picture(engine: &Engine, result: &MatchResult) -> Vec<Vec<u8>> {

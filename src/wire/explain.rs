@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::compose::{PhraseChecked, phrase_checked};
 use super::round;
 use crate::engine::diagnose::Diagnosis;
 use crate::engine::explain::{Asked, Demonstration, Explanation};
@@ -137,6 +138,9 @@ pub struct Verdict {
     pub evidence: Vec<Checked>,
     /// What to do.
     pub next: String,
+    /// What the request claims, and what each tool sees of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phrases: Vec<PhraseChecked>,
 }
 
 /// Any object: the definitions of all tools share a budget of tokens, and most clients never show this part of them.
@@ -304,6 +308,7 @@ impl From<Diagnosis> for Verdict {
             relevance: hundredths(diagnosis.relevance),
             evidence: evidence.collect(),
             next: diagnosis.next,
+            phrases: diagnosis.phrases.iter().map(|phrase| phrase_checked(phrase, &diagnosis.labels)).collect(),
         }
     }
 }

@@ -184,3 +184,22 @@ fn the_router_s_call_for_captions_can_be_made_as_it_stands() {
         assert!(refused["isError"] == true && text.contains(words), "{arguments}: {text}");
     }
 }
+
+#[test]
+fn a_diagnosis_shows_what_each_tool_sees_of_the_phrases() {
+    let (world, truth) = scenes("binding", 1);
+    let shape = truth[0]["objects"][0]["shape"].as_str().unwrap();
+    let query = format!("three {shape}s without a zebra");
+    let arguments = ["--json", "diagnose", "--image", "scenes/000000.png", "--query", query.as_str()];
+    let told = world.run(&[&STARTER[..], &arguments].concat()).object();
+    let phrases = told["phrases"].as_array().unwrap();
+    assert_eq!(
+        (&phrases[0]["text"], &phrases[0]["verdict"]),
+        (&json!(format!("3 x {shape}")), &json!("fails")),
+        "{told}"
+    );
+    assert_eq!(phrases[1]["verdict"], "unchecked", "{told}");
+    assert!(phrases[1]["seen"].as_str().unwrap().contains("does not know it"), "{told}");
+    let read = world.run(&[&STARTER[..], &arguments[1..]].concat());
+    assert!(read.stdout.contains("phrase") && read.stdout.contains("1 found"), "{}", read.stdout);
+}
