@@ -120,6 +120,11 @@ pub fn search(response: &SearchResponse) {
             hit.width,
             hit.height
         ));
+        if !hit.concepts.is_empty() {
+            let parts =
+                hit.concepts.iter().map(|part| format!("{} {:.2} ({:+.2})", part.concept, part.weight, part.fits));
+            text(&format!("       made of  {}", parts.collect::<Vec<_>>().join(", ")));
+        }
         for check in &hit.checks {
             let verdict = match check.probability {
                 Some(p) => format!("{} {p:.2}", if check.passed { "yes" } else { "no " }),

@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod compose;
+pub mod concepts;
 pub mod counting;
 pub mod detect;
 mod detectors;

@@ -8,6 +8,7 @@ mod cachefile;
 pub mod calibration;
 mod candidates;
 mod catalogue;
+pub mod concepts;
 mod detections;
 mod files;
 mod lock;

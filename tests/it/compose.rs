@@ -203,3 +203,30 @@ fn a_diagnosis_shows_what_each_tool_sees_of_the_phrases() {
     let read = world.run(&[&STARTER[..], &arguments[1..]].concat());
     assert!(read.stdout.contains("phrase") && read.stdout.contains("1 found"), "{}", read.stdout);
 }
+
+#[test]
+fn a_search_tells_what_its_hits_are_made_of() {
+    let (world, truth) = scenes("gallery", 40);
+    world.run(&[&STARTER[..], &["index", "scenes"]].concat()).expect(0);
+    let arguments = ["--json", "search", "a red circle", "--top", "3", "--explain", "--min-relevance", "0"];
+    let found = world.run(&[&STARTER[..], &arguments].concat()).object();
+    let hits = found["results"].as_array().unwrap();
+    let mut named = 0;
+    for hit in hits {
+        let scene =
+            truth.iter().find(|scene| hit["path"].as_str().unwrap().ends_with(scene["image"].as_str().unwrap()));
+        let object = &scene.unwrap()["objects"][0];
+        let concepts = hit["concepts"].as_array().unwrap();
+        assert!(!concepts.is_empty() && concepts.len() <= 6, "{hit}");
+        assert!(concepts.iter().all(|one| one["weight"].as_f64().unwrap() > 0.0), "{hit}");
+        let words = concepts.iter().map(|one| one["concept"].as_str().unwrap()).collect::<Vec<_>>().join(" ");
+        named += u32::from(
+            words.contains(object["colour"].as_str().unwrap()) || words.contains(object["shape"].as_str().unwrap()),
+        );
+    }
+    assert!(named >= 2, "{found}");
+    let read = world.run(&[&STARTER[..], &arguments[1..]].concat());
+    assert!(read.stdout.contains("made of  "), "{}", read.stdout);
+    let plain = world.run(&[&STARTER[..], &arguments[..5]].concat()).object();
+    assert!(plain["results"].as_array().unwrap().iter().all(|hit| hit.get("concepts").is_none()), "{plain}");
+}
