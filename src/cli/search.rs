@@ -67,7 +67,7 @@ pub struct SearchArgs {
     /// Begin no further check after this time.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub verify_seconds: u64,
-    /// Tell what each hit is made of in the model's eyes (SpLiCE), and how near that is to the query.
+    /// Tell what each hit is made of in the model's eyes, and how near that is to the query.
     #[arg(long)]
     pub explain: bool,
     /// Write the hits as one picture.
