@@ -293,6 +293,7 @@ fn a_photo_is_seldom_called_far_from_other_photos() {
 }
 
 /// scikit-learn's `Lasso` on the same vectors: number and weight of every concept, printed by tools/splice_study.py.
+#[expect(clippy::unreadable_literal, reason = "as printed")]
 const MIXES: [(usize, &[(usize, f32)]); 3] = [
     (
         0,
