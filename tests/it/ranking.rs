@@ -292,7 +292,7 @@ fn a_photo_is_seldom_called_far_from_other_photos() {
     assert!(share < 0.03, "{share} of the photos are called far");
 }
 
-/// scikit-learn's `Lasso` on the same vectors: number and weight of every concept, printed by tools/splice_study.py.
+/// scikit-learn's `Lasso` on the same vectors: number and weight of every concept, printed by `tools/splice_study.py`.
 #[expect(clippy::unreadable_literal, reason = "as printed")]
 const MIXES: [(usize, &[(usize, f32)]); 3] = [
     (
