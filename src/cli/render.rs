@@ -356,9 +356,7 @@ pub fn matched(result: &MatchResult) {
         }
     }
     result.notes.iter().for_each(|note| text(&format!("    note: {note}")));
-    if let Some(path) = &result.annotated {
-        text(&format!("    drawn: {}", short(path)));
-    }
+    result.annotated.iter().chain(&result.heatmaps).for_each(|path| text(&format!("    drawn: {}", short(path))));
 }
 
 /// What `models verify` found.

@@ -13,6 +13,7 @@ pub mod explain;
 #[cfg(test)]
 mod fake;
 pub mod find;
+pub mod heatmap;
 pub mod ingest;
 pub mod inspect;
 pub mod looks;

@@ -41,6 +41,15 @@ impl ClipModel {
         Ok(projected)
     }
 
+    /// The class token and every patch as the image vector is made of the first: dense features. Shapes: each `[3, size, size]`
+    /// flattened -> `[batch, 1 + patches, dim]`, not normalised.
+    ///
+    /// Source: Kang et al. 2025, arXiv 2503.08723, section 5 (dense cosine similarity maps).
+    pub fn image_tokens(&self, images: &[&[f32]], backend: &Backend) -> Result<Tensor> {
+        let tokens = self.vision_model.get()?.tokens(images, backend, &mut Stages::off())?; // [batch, 1 + patches, hidden]
+        self.visual_projection.forward(&tokens) // [batch, 1 + patches, dim]
+    }
+
     /// Shape: -> `[batch, dim]`, not normalised.
     pub fn text_features(&self, texts: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
         self.text.features(texts, stages)

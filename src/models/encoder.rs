@@ -76,6 +76,15 @@ impl Encoder {
         self.towers.encode_images(pixels)
     }
 
+    /// Dense features of a preprocessed image: the class token, then its patches from left to right and top to bottom. Shapes:
+    /// `[3, h, w]` flattened -> `[1 + patches][dim]`, unit length.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_images`]; the architecture has no such features.
+    pub fn encode_patches(&self, pixels: &[f32]) -> Result<Vec<Vec<f32>>> {
+        self.towers.encode_patches(pixels)
+    }
+
     /// Embeds texts, truncated at the context length as the reference does. Shape: each `[dim]`, unit length.
     ///
     /// # Errors

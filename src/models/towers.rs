@@ -154,6 +154,22 @@ impl Towers {
         Ok(vectors)
     }
 
+    /// Dense features of an image: its class token and its patches, row by row, in the space of the vectors. Shapes:
+    /// `[3, size, size]` flattened -> `[1 + patches][dim]`, unit length.
+    ///
+    /// # Errors
+    /// As [`Towers::encode_images`]; the architecture has no such space (`SigLIP` pools its patches with a head).
+    pub fn encode_patches(&self, image: &[f32]) -> Result<Vec<Vec<f32>>> {
+        let Architecture::Clip(clip) = &self.architecture else {
+            return Err(Error::Argument { name: "heatmap", reason: format!("needs a CLIP; {} is none", self.model) });
+        };
+        self.check_images(&[image.to_vec()], 0)?;
+        let tokens = on_a_worker(|| clip.image_tokens(&[image], &self.backend))?; // [1, 1 + patches, dim]
+        let mut vectors = Vec::new();
+        self.unit_vectors(&tokens.squeeze(0).map_err(Error::tensor("dense features"))?, &mut vectors)?;
+        Ok(vectors)
+    }
+
     /// Embeds texts, truncated at the context length as the reference does. Shape: each `[dim]`, unit length.
     ///
     /// # Errors

@@ -2,6 +2,9 @@
 
 use std::process::Stdio;
 
+use clip_aware::compute::Backend;
+use clip_aware::models::Encoder;
+use clip_aware::models::starter::starter_files;
 use serde_json::{Value, json};
 
 use crate::mcp_client::{Server, initialize, request};
@@ -229,4 +232,36 @@ fn a_search_tells_what_its_hits_are_made_of() {
     assert!(read.stdout.contains("made of  "), "{}", read.stdout);
     let plain = world.run(&[&STARTER[..], &arguments[..5]].concat()).object();
     assert!(plain["results"].as_array().unwrap().iter().all(|hit| hit.get("concepts").is_none()), "{plain}");
+}
+
+#[test]
+fn a_heat_map_is_written_for_each_phrase() {
+    let (world, truth) = scenes("binding", 1);
+    let shape = truth[0]["objects"][0]["shape"].as_str().unwrap();
+    let caption = format!("a {shape} without a dog");
+    let arguments = ["match", "scenes/000000.png", "--caption", caption.as_str(), "--heatmap", "maps"];
+    let ran = world.run(&[&STARTER[..], &["--json"], &arguments].concat()).object();
+    let written: Vec<&str> = ran["heatmaps"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+    assert_eq!(written, [format!("maps/000000.{shape}.heat.png"), "maps/000000.dog.heat.png".to_owned()]);
+    for path in written {
+        let map = image::open(world.root.join(path)).unwrap();
+        assert_eq!((map.width(), map.height()), (672, 672));
+    }
+    image::RgbImage::new(3, 3).save(world.root.join(format!("maps/000000.{shape}.heat.png"))).unwrap();
+    let refused = world.run(&[&STARTER[..], &arguments].concat()).expect(2);
+    assert!(refused.stderr.contains("would replace"), "{}", refused.stderr);
+}
+
+/// The class token is projected as the image vector is, so the first row must be that.
+#[test]
+fn dense_features_begin_with_the_image_vector() {
+    let encoder = Encoder::load(&starter_files(), &Backend::cpu()).unwrap();
+    let picture = image::RgbImage::from_fn(200, 150, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+    let pixels = encoder.preprocessor().apply(&picture);
+    let vector = encoder.encode_images(std::slice::from_ref(&pixels)).unwrap().remove(0);
+    let patches = encoder.encode_patches(&pixels).unwrap();
+    assert_eq!((patches.len() - 1).isqrt().pow(2), patches.len() - 1);
+    for (one, other) in vector.iter().zip(&patches[0]) {
+        assert!((one - other).abs() < 1e-5, "{one} and {other}");
+    }
 }
