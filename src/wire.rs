@@ -9,6 +9,7 @@ pub use explain::{
     diagnose, explain, known_tools, topic_name, topic_names,
 };
 pub mod detect;
+pub mod identify;
 pub mod relate;
 
 use schemars::JsonSchema;

@@ -16,6 +16,7 @@ mod commands;
 mod demo;
 mod detect;
 mod explain;
+mod identify;
 mod models;
 mod relate;
 mod render;
@@ -82,6 +83,7 @@ fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Ou
         Command::Diagnose(args) => explain::diagnose(&engine, &args, cancel),
         Command::Detect(args) => detect::run(&engine, &args, cancel),
         Command::Relate(args) => relate::run(&engine, &args, cancel),
+        Command::Identify(args) => identify::run(&engine, &args, cancel),
         Command::Embed(args) => commands::embed(&engine, &args, cancel),
         Command::Duplicates(args) => commands::duplicates(&engine, &args, cancel),
         Command::Status => commands::status(&engine),

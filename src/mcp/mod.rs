@@ -17,6 +17,7 @@ mod arguments;
 mod completions;
 mod detect;
 mod explained;
+mod identify;
 mod lines;
 mod prompts;
 mod quiet;

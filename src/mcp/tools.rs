@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::answer::{self, Answer};
 use super::detect;
 use super::explained;
+use super::identify;
 use super::relate;
 use super::schema;
 use super::work::Lane;
@@ -26,6 +27,7 @@ pub(super) fn all() -> Vec<Entry> {
         classify_image(),
         detect_count(),
         spatial_relation(),
+        identify_image(),
         explain_limitation(),
         index_folder(),
     ]
@@ -96,6 +98,17 @@ fn spatial_relation() -> Entry {
         )
         .read_only()
         .runs(Lane::Short, wire::relate::relate, relate::relations)
+}
+
+fn identify_image() -> Entry {
+    Entry::new("identify_image", "Which one it is, by examples")
+        .describe(
+            "Says which label of a gallery an image belongs to, or \"unknown\": individuals, species, models, products. The \
+             gallery is a folder with a subfolder of example images for each label. Gives calibrated confidence and the nearest \
+             examples. New examples are embedded first. For plain kinds of things use classify_image.",
+        )
+        .read_only()
+        .runs(Lane::Long, wire::identify::identify, identify::identity)
 }
 
 fn index_folder() -> Entry {
