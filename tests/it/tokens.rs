@@ -41,7 +41,7 @@ fn towers(folder: &Path, tokenizer: &Path) -> Towers {
         revision: "test".to_owned(),
         config: file("config.json"),
         preprocessor: file("preprocessor_config.json"),
-        tokenizer: Blob::File(tokenizer.to_owned()),
+        tokenizer: Some(Blob::File(tokenizer.to_owned())),
         weights: vec![Blob::File(weights)],
     };
     Towers::load(&files, &Backend::cpu()).unwrap()
