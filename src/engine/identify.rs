@@ -2,7 +2,7 @@
 //!
 //! A gallery is a folder with a folder for each label. Its pictures are embedded once, by the machinery of an index but into a
 //! catalogue of its own (`galleries` in the data folder), so that what searches find does not depend on what was identified.
-//! The query is looked at in several views ([`views`]); each view asks the [`Judge`] for the probability of every label,
+//! The query is looked at in several views ([`views()`]); each view asks the [`Judge`] for the probability of every label,
 //! and the mean over the views is the answer.
 
 mod fit;

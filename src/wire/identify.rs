@@ -99,7 +99,7 @@ pub fn identify(engine: &Engine, args: &IdentifyArgs, watch: &Watch<'_>) -> Resu
 /// Runs `identify` over several images, with at most `top` labels for each.
 ///
 /// # Errors
-/// As [`identify`]; an unreadable image is an entry with its error.
+/// As [`identify()`]; an unreadable image is an entry with its error.
 pub fn identify_all(
     engine: &Engine,
     images: &[String],

@@ -155,9 +155,9 @@ impl<'a> Crops<'a> {
     /// Softmax over the words at the model's own temperature.
     fn share(&self, vector: &[f32], directions: &[Vec<f32>], wanted: usize) -> f32 {
         // A model without texts has no words to weigh.
-        let scale = match self.encoder.map(Encoder::scoring) {
-            Some(Ok(Scoring::Softmax { scale } | Scoring::Sigmoid { scale, .. })) => scale,
-            _ => return 1.0 / directions.len().max(1) as f32,
+        let Some(Ok(Scoring::Softmax { scale } | Scoring::Sigmoid { scale, .. })) = self.encoder.map(Encoder::scoring)
+        else {
+            return 1.0 / directions.len().max(1) as f32;
         };
         let scores: Vec<f32> = directions.iter().map(|direction| scale * dot(direction, vector)).collect();
         let most = scores.iter().copied().fold(f32::MIN, f32::max);
