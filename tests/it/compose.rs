@@ -265,3 +265,20 @@ fn dense_features_begin_with_the_image_vector() {
         assert!((one - other).abs() < 1e-5, "{one} and {other}");
     }
 }
+
+/// A detector has one name for men and women: which it is, CLIP is asked on the box, or the answer says that nobody was.
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn what_a_detector_has_no_word_for_is_not_taken_for_seen() {
+    let world = World::new();
+    let root = crate::shared().canonicalize().unwrap().display().to_string();
+    let photo = format!("{root}/photos/coco/images/000000000036.jpg");
+    let detector = format!("{root}/models/yolox-nano");
+    let global = ["--root", root.as_str(), "--model", "starter", "--detector", detector.as_str(), "--json", "match"];
+    let captions = ["--caption", "a woman", "--caption", "a person", "--caption", "a person without an umbrella"];
+    let answer = world.run(&[&global[..], &[photo.as_str()], &captions].concat()).object();
+    let phrase = |caption: usize, at: usize| answer["captions"][caption]["phrases"][at].clone();
+    assert!(phrase(0, 0)["seen"].as_str().unwrap().contains("not checked: that it is a woman"), "{answer}");
+    assert_eq!(phrase(1, 0)["seen"], "1 found", "{answer}");
+    assert_eq!(phrase(2, 1)["verdict"], "fails", "{answer}");
+}
