@@ -21,6 +21,10 @@ an encoder without texts for a_full_size_dinov2_agrees (tools/requirements-parit
 
     python tools/check_full_size.py --arch dinov2-small --export DIR     # also -base, -large, and each with -registers behind
 
+an image classifier for a_full_size_classifier_agrees (the same):
+
+    python tools/check_full_size.py --arch resnet-50 --export DIR     # also vit-base-patch16-224, convnext-tiny-224, ...
+
 and for a_full_size_owl_agrees, which need tools/requirements-owl.txt, with --arch owlv2-base-patch16-ensemble and its like."""
 import argparse
 import json
@@ -47,6 +51,7 @@ DETECTORS = ["detr-resnet-50", "detr-resnet-101", "detr-resnet-50-dc5", "detr-re
 OWLS = ["owlv2-base-patch16-ensemble", "owlv2-large-patch14-ensemble", "owlvit-base-patch32", "owlvit-base-patch16",
         "owlvit-large-patch14"]
 DINOV2 = [f"dinov2-{size}{registers}" for size in ("small", "base", "large") for registers in ("", "-registers")]
+CLASSIFIERS = ["resnet-50", "vit-base-patch16-224", "convnext-tiny-224", "convnextv2-tiny-1k-224"]
 COSINE, ABSOLUTE = 0.99999, 2e-4
 
 
@@ -124,7 +129,8 @@ def compare(name, found, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", *DINOV2, *DETECTORS, *OWLS], default="clip-b32")
+    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", *DINOV2, *CLASSIFIERS, *DETECTORS, *OWLS],
+                        default="clip-b32")
     parser.add_argument("--make-checkpoint", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -134,11 +140,13 @@ def main():
     if not arguments.binary and not arguments.export:
         parser.error("one of --binary and --export is needed")
     torch.set_num_threads(arguments.threads)
-    if arguments.arch in DINOV2 + DETECTORS + OWLS:
+    if arguments.arch in DINOV2 + CLASSIFIERS + DETECTORS + OWLS:
         if not arguments.export:
             parser.error(f"{arguments.arch} needs --export")
         if arguments.arch in DINOV2:
             import export_dinov2 as exporter
+        elif arguments.arch in CLASSIFIERS:
+            import export_classifiers as exporter
         elif arguments.arch in OWLS:
             import export_owl as exporter
         elif arguments.arch.startswith("rtdetr"):

@@ -1,6 +1,6 @@
 //! Pooling and joining of maps whose channels lie side by side.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::buffers::Buffer;
@@ -57,6 +57,16 @@ impl PixelMap {
         self.lines(dims, line, |x| {
             x.pad_with_same(2, 0, h % 2)?.pad_with_same(3, 0, w % 2)?.contiguous()?.avg_pool2d(2)
         })
+    }
+
+    /// The mean of each channel over all pixels. Shape: -> `[b, channels]`.
+    ///
+    /// # Errors
+    /// The map is empty, or the device fails.
+    pub fn mean(&self) -> Result<Tensor> {
+        let rows = self.to_rows()?; // [b, h * w, channels]
+        let mean = rows.to_dtype(DType::F32).and_then(|wide| wide.mean(1)?.to_dtype(rows.dtype()));
+        mean.map_err(Error::tensor("average pooling"))
     }
 
     /// Every pixel four times: twice the height and width. Shape: -> `[b, 2 h, 2 w, channels]`.

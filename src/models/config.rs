@@ -110,6 +110,9 @@ impl ModelConfig {
                 "is a SigLIP 2 of variable resolution (NaFlex), which is not supported: take a fixed-resolution SigLIP 2, such as google/siglip2-base-patch16-224"
                     .to_owned(),
             )),
+            Some(other) if is_classifier(other) => Err(refused(format!(
+                "has model_type `{other}`: a classifier, whose labels are its own; `clip-aware identify IMAGE --classifier` asks it"
+            ))),
             Some(other) => {
                 Err(refused(format!("has model_type `{other}`; `clip`, `siglip` and `dinov2` are supported")))
             }
@@ -343,10 +346,14 @@ impl Section<'_> {
     }
 }
 
+mod classifier;
 mod dinov2;
+mod labels;
 mod owl;
 #[cfg(test)]
 mod tests;
 
+pub(super) use classifier::{ClassifierConfig, ConvNextConfig, NetworkConfig, is_classifier};
 pub(super) use dinov2::{Dinov2Config, is_images_only};
+pub(super) use labels::in_order;
 pub(super) use owl::OwlConfig;

@@ -15,7 +15,7 @@ pub struct Encoder {
 }
 
 /// Published files have under 1 KB.
-const MAX_PREPROCESSOR_BYTES: u64 = 1 << 20;
+pub(super) const MAX_PREPROCESSOR_BYTES: u64 = 1 << 20;
 
 impl Encoder {
     /// Checks every expected tensor by name and shape, then builds both towers.

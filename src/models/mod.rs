@@ -2,14 +2,17 @@
 //!
 //! [`Encoder::load`] reads `config.json` (`config`), checks and copies the checkpoint (`checkpoint`, `reader`), and builds one
 //! of the architectures (`clip`, `siglip`, `dinov2`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`; `detr` and
-//! `rtdetr` on `resnet` and `positioned`; `faster_rcnn` on `resnet`; `owl` on the towers of `clip`).
+//! `rtdetr` on `resnet` and `positioned`; `faster_rcnn` on `resnet`; `owl` on the towers of `clip`), [`Classifier::load`]
+//! for networks with labels of their own (`resnet`, `convnext`, `dinov2`'s transformer as a `ViT`).
 
 pub mod baseline;
 mod blob;
 mod checkpoint;
+mod classifier;
 mod clip;
 pub mod coco;
 mod config;
+mod convnext;
 mod detector;
 mod detr;
 mod dinov2;
@@ -32,6 +35,7 @@ mod words;
 mod yolox;
 
 pub use blob::{Blob, Bytes};
+pub use classifier::Classifier;
 pub use detector::{Counting, Detection, Detector, DetectorFiles, Geometry, Stage};
 pub use encoder::Encoder;
 pub use tokenizer::Tokens;

@@ -305,7 +305,7 @@ impl Towers {
 }
 
 /// By the bits of their exponents, all of a block before the next is looked at: a loop that the compiler makes vectors of.
-fn are_finite(values: &[f32]) -> bool {
+pub(super) fn are_finite(values: &[f32]) -> bool {
     const BLOCK: usize = 4096;
     const EXPONENT: u32 = 0x7f80_0000;
     values.chunks(BLOCK).all(|block| block.iter().fold(true, |all, x| all & (x.to_bits() & EXPONENT != EXPONENT)))
@@ -313,7 +313,7 @@ fn are_finite(values: &[f32]) -> bool {
 
 /// Runs a forward pass on a thread of the pool: from outside, each of its hundred parallel steps would wait for a thread to
 /// wake up and, at its end, for the caller to.
-fn on_a_worker<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+pub(super) fn on_a_worker<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| run())
 }
 

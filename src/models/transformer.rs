@@ -1,7 +1,7 @@
-//! The pre-norm transformer that both towers of CLIP and `SigLIP` share, and `DINOv2`'s; and what its stages put out.
+//! The pre-norm transformer that both towers of CLIP and `SigLIP` share, `DINOv2`'s and `ViT`'s; and what its stages put out.
 //!
 //! Source: transformers 5.23, `modeling_clip.py` (`CLIPAttention`, `CLIPMLP`, `CLIPEncoderLayer`, `CLIPEncoder`; the
-//! same in `modeling_siglip.py`); transformers 5.24, `modeling_dinov2.py`. Names are the checkpoint's.
+//! same in `modeling_siglip.py`); transformers 5.24, `modeling_dinov2.py` and `modeling_vit.py`. Names are the checkpoint's.
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -88,6 +88,16 @@ impl Layout {
             mlp: if gated { ["mlp.weights_in", "mlp.weights_out"] } else { ["mlp.fc1", "mlp.fc2"] },
             gated,
             scales: Some(["layer_scale1.lambda1", "layer_scale2.lambda1"]),
+        }
+    }
+
+    /// `ViT`'s, as on the hub.
+    pub fn vit(qkv_bias: bool) -> Self {
+        Self {
+            norms: ["layernorm_before", "layernorm_after"],
+            mlp: ["intermediate.dense", "output.dense"],
+            scales: None,
+            ..Self::dinov2(qkv_bias, false)
         }
     }
 

@@ -20,23 +20,23 @@ const CASES: [(&str, &[(usize, usize)]); 3] = [
     ("dinov2-c", &[(20, 20), (25, 45)]),
 ];
 
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity").join(name)
 }
 
-fn expected(folder: &Path) -> HashMap<String, Tensor> {
+pub fn expected(folder: &Path) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu).unwrap()
 }
 
-fn pixels(expected: &HashMap<String, Tensor>, (height, width): (usize, usize)) -> Vec<Vec<f32>> {
+pub fn pixels(expected: &HashMap<String, Tensor>, (height, width): (usize, usize)) -> Vec<Vec<f32>> {
     expected[&format!("{height}x{width}.pixels")].flatten_from(1).unwrap().to_vec2().unwrap()
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f32> {
+pub fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     // A NaN must not pass as "no difference".
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |largest, x| if x <= largest { largest } else { x })

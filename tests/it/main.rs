@@ -2,6 +2,7 @@
 
 mod architecture;
 mod checkpoints;
+mod classifiers;
 mod cli;
 mod compose;
 mod detect;

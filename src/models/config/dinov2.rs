@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{ClipConfig, Defaults, ModelConfig, Section, SiglipConfig, Source, VisionConfig, limit};
+use super::{ClipConfig, Defaults, ModelConfig, Section, SiglipConfig, Source, VisionConfig, is_classifier, limit};
 use crate::error::{Error, Result};
 
 const DINOV2: Defaults = Defaults {
@@ -35,13 +35,14 @@ pub(in crate::models) struct Dinov2Config {
     pub gated: bool,
 }
 
-/// Architectures that read no text, by their `model_type`.
+/// Encoders that read no text, by their `model_type`; classifiers read none either.
 const IMAGES_ONLY: [&str; 2] = ["dinov2", "dinov2_with_registers"];
 
 /// Whether a `config.json` is that of a model which reads no text, and so needs no tokenizer. One that cannot be read is not.
 pub(in crate::models) fn is_images_only(config: &[u8]) -> bool {
     let json: Value = serde_json::from_slice(config).unwrap_or_default();
-    json.get("model_type").and_then(Value::as_str).is_some_and(|model_type| IMAGES_ONLY.contains(&model_type))
+    let model_type = json.get("model_type").and_then(Value::as_str);
+    model_type.is_some_and(|model_type| IMAGES_ONLY.contains(&model_type) || is_classifier(model_type))
 }
 
 impl ModelConfig {
@@ -91,7 +92,7 @@ fn intermediate_size(top: &Section<'_>, hidden: usize, gated: bool) -> Result<us
 }
 
 impl Section<'_> {
-    fn flag(&self, key: &'static str, default: bool) -> Result<bool, Error> {
+    pub(super) fn flag(&self, key: &'static str, default: bool) -> Result<bool, Error> {
         match self.value(key) {
             None => Ok(default),
             Some(Value::Bool(on)) => Ok(*on),

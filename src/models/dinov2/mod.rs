@@ -21,7 +21,10 @@ pub(super) struct Dinov2Model(Lazy<VisionTransformer>);
 
 impl Dinov2Model {
     pub fn new(reader: &Reader<'_>, config: &Dinov2Config) -> Result<Self> {
-        Lazy::new(reader, config, VisionTransformer::new).map(Self)
+        let build = |reader: &Reader<'_>, config: &Dinov2Config| {
+            VisionTransformer::new(reader, config, &Layout::dinov2(config.qkv_bias, config.gated))
+        };
+        Lazy::new(reader, config, build).map(Self)
     }
 
     /// Shapes: each `[3, height, width]` flattened, as [`Dinov2Config::input`] says -> `[batch, hidden]`, not normalised.
@@ -30,8 +33,9 @@ impl Dinov2Model {
     }
 }
 
+/// A class token among patches; `ViT`'s too.
 #[derive(Debug)]
-struct VisionTransformer {
+pub(super) struct VisionTransformer {
     /// The convolution `patch_embeddings.projection` as a matrix product.
     patch_embeddings: Linear,
     /// `cls_token` in its place, and `register_tokens`, which have none. Shape: `[1, 1 + registers, hidden]`.
@@ -45,7 +49,7 @@ struct VisionTransformer {
 }
 
 impl VisionTransformer {
-    fn new(reader: &Reader<'_>, config: &Dinov2Config) -> Result<Self> {
+    pub(super) fn new(reader: &Reader<'_>, config: &Dinov2Config, layout: &Layout) -> Result<Self> {
         let (vision, backend) = (&config.vision, reader.backend());
         let (hidden, embeddings) = (vision.tower.hidden_size, reader.at("embeddings"));
         let mut positions = embeddings.values("position_embeddings", &[1, vision.num_patches() + 1, hidden])?;
@@ -63,12 +67,7 @@ impl VisionTransformer {
             patch_embeddings: patch_embedding(&embeddings.at("patch_embeddings.projection"), vision, true)?,
             first: tensor(first, &[1, tokens, hidden], backend)?,
             positions: tensor(positions, &[rows, hidden], backend)?,
-            encoder: Encoder::of(
-                &reader.at("encoder"),
-                &vision.tower,
-                &Layout::dinov2(config.qkv_bias, config.gated),
-                Mask::Full,
-            )?,
+            encoder: Encoder::of(&reader.at("encoder"), &vision.tower, layout, Mask::Full)?,
             layernorm: reader.layer_norm("layernorm", hidden, vision.tower.layer_norm_eps)?,
             vision: vision.clone(),
             input: config.input,
@@ -76,7 +75,7 @@ impl VisionTransformer {
     }
 
     /// The class token alone. Shapes: each `[3, height, width]` flattened -> `[batch, hidden]`.
-    fn forward(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
+    pub(super) fn forward(&self, images: &[&[f32]], backend: &Backend, stages: &mut Stages) -> Result<Tensor> {
         let rows = patch_rows(images, self.vision.num_channels, self.input, self.vision.patch_size, backend)?;
         let patches = self.patch_embeddings.forward(&rows)?; // [batch, patches, hidden]
         let embed = || {

@@ -195,7 +195,8 @@ fn stage(encoder: &Encoder, golden: &Golden, picture: Option<&RgbImage>) -> Resu
     }
 }
 
-fn softmax(logits: &[f32]) -> Vec<f32> {
+/// Shapes: `[labels]`, unchanged; together 1.
+pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
     let sum: f32 = powers.iter().sum();
