@@ -131,6 +131,18 @@ pub enum Error {
         /// The files that are missing.
         missing: Vec<String>,
     },
+    /// A classifier is not on this machine, and may not be downloaded.
+    #[error("the classifier {name} is not on this machine")]
+    ClassifierAbsent {
+        /// As `models fetch` takes it.
+        name: String,
+    },
+    /// Pictures are to be compared and there is no model for it.
+    #[error("no model that compares pictures is on this machine")]
+    NoIdentifier {
+        /// The one that is quickest to get.
+        easiest: &'static str,
+    },
     /// Objects are asked for and there is no detector.
     #[error("no object detector is on this machine")]
     NoDetector {
@@ -368,6 +380,12 @@ impl Error {
             }
             Self::DetectorNotFetched { name, .. } => format!(
                 "with a network, run `clip-aware models fetch {name}`; without one, give a folder with its config.json, preprocessor_config.json and weights to `--detector`"
+            ),
+            Self::ClassifierAbsent { name } => format!(
+                "with a network, run `clip-aware models fetch {name}`; without one, give its folder, in Hugging Face layout"
+            ),
+            Self::NoIdentifier { easiest } => format!(
+                "run `clip-aware models fetch {easiest}`; without a network, give a model folder to `--identifier`; `--identifier starter` needs no download and knows rendered shapes only"
             ),
             Self::NoDetector { easiest, folder, url } => format!(
                 "run `clip-aware models fetch {easiest}`; or, for a faster one, download {url} into {}, or give the path of weights to `--detector`; `clip-aware models list` shows the others; `--detector starter` needs no download and finds rendered shapes only",

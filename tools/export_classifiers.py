@@ -49,7 +49,7 @@ CASES = {
                       downsample_in_bottleneck=True), "bf16", convnext_processor(32), [(45, 30)]),
     "resnet-b": (ResNetConfig, ResNetForImageClassification,
                  dict(embedding_size=8, hidden_sizes=[8, 12], depths=[2, 2], layer_type="basic", downsample_in_first_stage=True),
-                 "f32", convnext_processor(40, 0.9), [(33, 64)]),
+                 "f32", convnext_processor(40, 0.9), [(33, 48)]),
     "vit-a": (ViTConfig, ViTForImageClassification,
               dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=3, intermediate_size=40, image_size=24, patch_size=6),
               "f16", vit_processor(24), []),

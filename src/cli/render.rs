@@ -10,7 +10,7 @@ use crate::engine::inspect::Finding;
 use crate::engine::skill::Installed;
 use crate::engine::verify::Verified;
 use crate::error::Error;
-use crate::models::registry::{DetectorEntry, Entry, Metric};
+use crate::models::registry::{ClassifierEntry, DetectorEntry, Entry, Metric};
 use crate::wire::compose::MatchResult;
 use crate::wire::relate::{RelateResult, RelationFound};
 use crate::wire::{ClassifyResponse, DetectResult, IndexResponse, NextCall, RouteResponse, SearchResponse};
@@ -256,6 +256,21 @@ pub fn model(entry: &Entry, here: bool, default: bool) {
         if default { "  (default here)" } else { "" }
     ));
     text(&format!("    {}; {}; {}", entry.good_for, entry.languages, entry.hub_id));
+}
+
+/// A known classifier.
+pub fn classifier(entry: &ClassifierEntry, here: bool) {
+    text(&format!(
+        "{}{:<28} {:>5.1} M  {:>5} MiB  classifier, {} px  ImageNet {}  {}",
+        if here { "* " } else { "  " },
+        entry.name,
+        entry.parameters_million,
+        entry.download_mib,
+        entry.image_size,
+        entry.accuracy(),
+        entry.licence,
+    ));
+    text(&format!("    {}; names {}; {}", entry.good_for, entry.labels, entry.hub_id));
 }
 
 /// What `skill install` did with one target.

@@ -67,7 +67,7 @@ impl Engine {
         if registry::find_detector(plain).is_some() {
             return Ok(true);
         }
-        if registry::find(plain).is_some() || !plain.contains('/') {
+        if registry::find_repository(plain).is_some() || !plain.contains('/') {
             return Ok(false);
         }
         let config = match weights::file(name, "config.json", &self.weight_source(download), watch.cancel) {

@@ -1,10 +1,12 @@
-//! Which of a gallery's labels a picture belongs to, or none of them: nearest examples, without training.
+//! What a picture shows, by name: a label of a gallery, or none of them, by its nearest examples and without training; or a label
+//! of a classifier, which names one of its own whatever is shown ([`closed`]).
 //!
 //! A gallery is a folder with a folder for each label. Its pictures are embedded once, by the machinery of an index but into a
 //! catalogue of its own (`galleries` in the data folder), so that what searches find does not depend on what was identified.
 //! The query is looked at in several views ([`views()`]); each view asks the [`Judge`] for the probability of every label,
 //! and the mean over the views is the answer.
 
+mod closed;
 mod fit;
 mod gallery;
 mod judge;
@@ -13,17 +15,17 @@ mod tests;
 mod views;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use image::RgbImage;
 use rayon::prelude::*;
 
+use super::classifiers::NamedBy;
 use super::embedder::ImageTextEmbedder;
 use super::{Engine, Watch};
 use crate::error::{Error, Result};
+use crate::models::registry;
 use crate::models::weights::{Presence, presence};
-use crate::models::{Encoder, registry};
-use crate::pixels::Whole;
+use crate::pixels::{Picture, Whole};
 pub use gallery::Gallery;
 pub use judge::{Judge, Standing};
 use views::views;
@@ -42,11 +44,11 @@ pub const NAMED_FROM: f32 = 0.5;
 /// A label and how probable it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Name of the folder.
+    /// Name of the gallery's folder, or the classifier's name for it.
     pub label: String,
     /// Probability, 0 to 1.
     pub confidence: f32,
-    /// Its most similar pictures, each with the greatest cosine of any view.
+    /// Its most similar pictures, each with the greatest cosine of any view; none of a classifier's.
     pub nearest: Vec<(PathBuf, f32)>,
 }
 
@@ -55,7 +57,7 @@ pub struct Candidate {
 pub struct Identified {
     /// The most probable first.
     pub candidates: Vec<Candidate>,
-    /// No label is probable enough to be named.
+    /// No label is probable enough to be named; a classifier names one always.
     pub unknown: bool,
     /// The picture is one of the gallery's, and was not compared with itself.
     pub own: bool,
@@ -66,23 +68,50 @@ pub struct Identified {
 pub struct Identification {
     /// Path (or URL), or why it could not be read.
     pub images: Vec<(String, Result<Identified>)>,
-    /// The gallery, with what it can tell apart.
-    pub gallery: Gallery,
-    /// How well it tells its own pictures apart.
-    pub standing: Standing,
-    /// The model.
-    pub encoder: Arc<Encoder>,
+    /// The gallery and how well it tells its own pictures apart; none where a classifier was asked.
+    pub gallery: Option<(Gallery, Standing)>,
+    /// Id of the model.
+    pub model: String,
     /// What to keep in mind.
     pub notes: Vec<String>,
 }
 
+/// What says what pictures show.
+#[derive(Debug, Clone, Copy)]
+pub enum By<'a> {
+    /// A folder with a folder of examples for each label.
+    Gallery(&'a str),
+    /// A classifier with labels of its own, and who names it.
+    Classifier(&'a str, NamedBy),
+}
+
+impl<'a> By<'a> {
+    /// From arguments of which one is given.
+    ///
+    /// # Errors
+    /// [`Error::Argument`]: both are, or none.
+    pub fn one_of(gallery: Option<&'a str>, classifier: Option<&'a str>, named: NamedBy) -> Result<Self> {
+        match (gallery, classifier) {
+            (Some(gallery), None) => Ok(Self::Gallery(gallery)),
+            (None, Some(name)) => Ok(Self::Classifier(name, named)),
+            _ => Err(Error::Argument {
+                name: "gallery",
+                reason: format!(
+                    "or `classifier` has to be given, and not both: a folder of labelled examples, or a model with labels of its own, such as {}",
+                    registry::classifiers().first().map_or("", |entry| entry.name)
+                ),
+            }),
+        }
+    }
+}
+
 impl Engine {
-    /// Compares pictures with a gallery; at most `top` labels are told for each.
+    /// Says what pictures show; at most `top` labels are told for each.
     ///
     /// # Errors
     /// No images, a number of labels out of range, a gallery that is no folder, is outside the roots, or has fewer than two labels;
     /// the model cannot be loaded; the caller cancelled. An unreadable image is an entry.
-    pub fn identify(&self, images: &[String], gallery: &str, top: usize, watch: &Watch<'_>) -> Result<Identification> {
+    pub fn identify(&self, images: &[String], by: By<'_>, top: usize, watch: &Watch<'_>) -> Result<Identification> {
         let refuse = |name, reason: &str| Err(Error::Argument { name, reason: reason.into() });
         if images.is_empty() {
             return refuse("images", "is empty: give at least one path");
@@ -90,7 +119,19 @@ impl Engine {
         if top == 0 || top > MOST_CANDIDATES {
             return refuse("top", "must be 1 to 20");
         }
-        let folder = self.resolve(gallery)?;
+        match by {
+            By::Gallery(folder) => self.by_gallery(images, folder, top, watch),
+            By::Classifier(name, named) => {
+                let classifier = self.classifier(name, named, watch)?;
+                let told = self.told(images, watch, |_, picture| closed::named(&classifier, picture, top))?;
+                let (model, notes) = (classifier.id().to_owned(), closed::notes(&classifier));
+                Ok(Identification { images: told, gallery: None, model, notes })
+            }
+        }
+    }
+
+    fn by_gallery(&self, images: &[String], folder: &str, top: usize, watch: &Watch<'_>) -> Result<Identification> {
+        let folder = self.resolve(folder)?;
         if !folder.is_dir() {
             return Err(Error::NotAFolder { path: folder });
         }
@@ -107,18 +148,31 @@ impl Engine {
         watch.check()?;
         let judge = Judge::of(&gallery);
         let standing = judge.standing();
+        let told = self.told(images, watch, |path, picture| {
+            identify(encoder.as_ref(), &gallery, &judge, (path, &picture.rgb), top)
+        })?;
+        Ok(Identification { images: told, gallery: Some((gallery, standing)), model: encoder.id().to_owned(), notes })
+    }
+
+    /// What `of` says of each picture, which it is given with its path.
+    fn told(
+        &self,
+        images: &[String],
+        watch: &Watch<'_>,
+        of: impl Fn(&str, &Picture) -> Result<Identified>,
+    ) -> Result<Vec<(String, Result<Identified>)>> {
         let mut told = Vec::with_capacity(images.len());
         for image in images {
             watch.check()?;
             told.push(match self.read_image(image) {
                 Ok((path, picture)) => {
-                    let identified = identify(encoder.as_ref(), &gallery, &judge, (&path, &picture.rgb), top)?;
+                    let identified = of(&path, &picture)?;
                     (path, Ok(identified))
                 }
                 Err(error) => (image.clone(), Err(error)),
             });
         }
-        Ok(Identification { images: told, gallery, standing, encoder, notes })
+        Ok(told)
     }
 
     /// The model that was named for this; else a `DINOv2` on this machine, the middle size first; else what searches use.
@@ -138,7 +192,7 @@ impl Engine {
         if self.config.model.is_some() || here(&usual) {
             return Ok(usual);
         }
-        Err(Error::Offline { model: EASIEST.to_owned(), missing: vec!["model.safetensors".to_owned()] })
+        Err(Error::NoIdentifier { easiest: EASIEST })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The use cases, one file each; synchronous. [`Engine`] owns what they share: the settings, the catalogue, the models.
 
+pub mod classifiers;
 pub mod classify;
 pub mod compose;
 pub mod concepts;
@@ -80,6 +81,7 @@ pub struct Engine {
     config: Config,
     encoders: encoders::Encoders,
     detectors: detectors::Detectors,
+    classifiers: classifiers::Classifiers,
     vectors: VectorCache,
 }
 
@@ -90,6 +92,7 @@ impl Engine {
             config,
             encoders: encoders::Encoders::default(),
             detectors: detectors::Detectors::default(),
+            classifiers: classifiers::Classifiers::default(),
             vectors: VectorCache::default(),
         }
     }

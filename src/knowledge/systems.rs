@@ -131,7 +131,7 @@ pub static ALL: &[System] = &[
         "resnet50",
         "ResNet-50",
         "names the thousand ImageNet classes, many dog breeds and birds among them",
-        "microsoft/resnet-50 on the Hugging Face hub",
+        "clip-aware models fetch resnet-50",
         &sources::RESNET,
     ),
     theirs(

@@ -118,7 +118,8 @@ fn identify_image() -> Entry {
         .describe(
             "Says which label of a gallery an image belongs to, or \"unknown\": individuals, species, models, products. The \
              gallery is a folder with a subfolder of example images for each label. Gives calibrated confidence and the nearest \
-             examples. New examples are embedded first. For plain kinds of things use classify_image.",
+             examples. New examples are embedded first. A classifier instead names dog breeds, birds or what else it was trained \
+             on. For plain kinds of things use classify_image.",
         )
         .read_only()
         .runs(Lane::Long, wire::identify::identify, identify::identity)

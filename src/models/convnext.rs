@@ -47,7 +47,10 @@ impl ConvNext {
             let reader = reader.at(format_args!("encoder.stages.{place}"));
             let downsampling = || {
                 let layer = reader.at("downsampling_layer");
-                Ok((layer.layer_norm("0", inputs, EPS)?, layer.pixel_conv("1", without_overlap(inputs, outputs, STEP))?))
+                Ok((
+                    layer.layer_norm("0", inputs, EPS)?,
+                    layer.pixel_conv("1", without_overlap(inputs, outputs, STEP))?,
+                ))
             };
             let downsampling = if place > 0 { Some(downsampling()?) } else { None };
             let layers =
@@ -132,7 +135,8 @@ impl Layer {
         let scale = config.layer_scale.then_some("layer_scale_parameter");
         let grn = || ResponseNorm::new(&reader.at("grn"), inner);
         Ok(Self {
-            dwconv: reader.pixel_conv("dwconv", ConvShape { groups: width, ..ConvShape::new(width, width, KERNEL, 1) })?,
+            dwconv: reader
+                .pixel_conv("dwconv", ConvShape { groups: width, ..ConvShape::new(width, width, KERNEL, 1) })?,
             layernorm: reader.layer_norm("layernorm", width, EPS)?,
             pwconv1: reader.linear("pwconv1", inner, width)?,
             activation: config.hidden_act,

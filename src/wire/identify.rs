@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::classifiers::NamedBy;
+pub use crate::engine::identify::By;
 use crate::engine::identify::{self, Identification, Identified};
 use crate::engine::{Engine, Watch};
 use crate::error::Result;
@@ -19,7 +21,10 @@ pub struct IdentifyArgs {
     pub image: String,
     /// A folder with a subfolder of example images for each label, named like it.
     #[schemars(length(min = 1))]
-    pub gallery: String,
+    pub gallery: Option<String>,
+    /// Instead of a gallery: a classifier with its own labels (`resnet-50`, a hub id, a folder), fetched before.
+    #[schemars(length(min = 1))]
+    pub classifier: Option<String>,
 }
 
 /// An example that looks alike.
@@ -31,14 +36,16 @@ pub struct NearestExample {
     pub similarity: f32,
 }
 
-/// A label of the gallery.
+/// A label of the gallery, or of the classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct IdentityCandidate {
-    /// Name of the folder.
+    /// Name of the folder, or the classifier's.
     pub label: String,
-    /// Probability that it is the right one, 0 to 1, where an image is as often of a label of the gallery as of none.
+    /// Probability that it is the right one, 0 to 1, where an image is as often of a label of the gallery as of none; a
+    /// classifier's adds up to 1 over its labels.
     pub confidence: f32,
     /// Its most similar examples.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nearest: Vec<NearestExample>,
 }
 
@@ -58,19 +65,20 @@ pub struct GallerySummary {
     pub strangers_named: f32,
 }
 
-/// Which label of the gallery an image belongs to.
+/// Which label an image belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct IdentifyResult {
     /// Path of the image.
     pub path: String,
     /// The most probable labels, best first.
     pub candidates: Vec<IdentityCandidate>,
-    /// None of them is probable enough to be named.
+    /// None of them is probable enough to be named; never so of a classifier.
     pub unknown: bool,
     /// In a sentence.
     pub answer: String,
-    /// The gallery.
-    pub gallery: GallerySummary,
+    /// The gallery, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gallery: Option<GallerySummary>,
     /// What to keep in mind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -84,10 +92,12 @@ pub struct IdentifyResult {
 /// Runs `identify_image`.
 ///
 /// # Errors
-/// The image or the gallery cannot be read, the gallery has fewer than two labels, the model cannot be loaded.
+/// Not one of gallery and classifier; the image or the gallery cannot be read, the gallery has fewer than two labels, the model
+/// cannot be loaded.
 pub fn identify(engine: &Engine, args: &IdentifyArgs, watch: &Watch<'_>) -> Result<IdentifyResult> {
     let images = [args.image.clone()];
-    let mut done = engine.identify(&images, &args.gallery, DEFAULT_TOP, watch)?;
+    let by = By::one_of(args.gallery.as_deref(), args.classifier.as_deref(), NamedBy::Agent)?;
+    let mut done = engine.identify(&images, by, DEFAULT_TOP, watch)?;
     match done.images.pop() {
         Some((path, Ok(identified))) => Ok(result(&done, path, &identified)),
         Some((_, Err(error))) => Err(error),
@@ -103,11 +113,11 @@ pub fn identify(engine: &Engine, args: &IdentifyArgs, watch: &Watch<'_>) -> Resu
 pub fn identify_all(
     engine: &Engine,
     images: &[String],
-    gallery: &str,
+    by: By<'_>,
     top: usize,
     watch: &Watch<'_>,
 ) -> Result<Vec<IdentifyResult>> {
-    let mut done = engine.identify(images, gallery, top, watch)?;
+    let mut done = engine.identify(images, by, top, watch)?;
     let told = std::mem::take(&mut done.images).into_iter();
     let results = told.map(|(path, outcome)| match outcome {
         Ok(identified) => result(&done, path, &identified),
@@ -145,15 +155,15 @@ fn failed(done: &Identification, path: String, error: Option<String>) -> Identif
         candidates: Vec::new(),
         unknown: true,
         answer: "cannot be compared".to_owned(),
-        gallery: GallerySummary {
-            path: done.gallery.folder().display().to_string(),
-            labels: done.gallery.labels().len(),
-            pictures: done.gallery.examples().len(),
-            recognised: done.standing.recognised,
-            strangers_named: done.standing.strangers_named,
-        },
+        gallery: done.gallery.as_ref().map(|(gallery, standing)| GallerySummary {
+            path: gallery.folder().display().to_string(),
+            labels: gallery.labels().len(),
+            pictures: gallery.examples().len(),
+            recognised: standing.recognised,
+            strangers_named: standing.strangers_named,
+        }),
         notes: done.notes.clone(),
-        model: done.encoder.id().to_owned(),
+        model: done.model.clone(),
         error,
     }
 }

@@ -132,6 +132,11 @@ fn what_cannot_be_compared_is_refused_with_a_hint() {
     bare.env_remove("CLIP_AWARE_MODEL").args(["identify", &picture, "--gallery", "scenes"]);
     let ran = crate::world::ran(bare.output().unwrap()).expect(2);
     assert!(ran.stderr.contains("models fetch dinov2-small"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`--identifier starter`") && !ran.stderr.contains("--model"), "{}", ran.stderr);
+    let neither = world.run(&["identify", &picture]).expect(2).stderr;
+    assert!(neither.contains("--gallery <DIR>|--classifier <ID|DIR>"), "{neither}");
+    let both = world.run(&["identify", &picture, "--gallery", "scenes", "--classifier", "resnet-50"]).expect(2).stderr;
+    assert!(both.contains("cannot be used with"), "{both}");
 }
 
 #[test]

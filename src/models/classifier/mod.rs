@@ -126,7 +126,8 @@ impl Classifier {
     fn logits(&self, images: &[Vec<f32>], (height, width): (usize, usize), stages: &mut Stages) -> Result<Tensor> {
         let expected = 3 * height * width;
         for (index, image) in images.iter().enumerate() {
-            let refused = |reason: String| Error::Argument { name: "pixels", reason: format!("of image {index} {reason}") };
+            let refused =
+                |reason: String| Error::Argument { name: "pixels", reason: format!("of image {index} {reason}") };
             if image.len() != expected {
                 return Err(refused(format!("has {} numbers, the model takes {expected}", image.len())));
             }
@@ -140,9 +141,8 @@ impl Classifier {
                     let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
                     vit.forward(&images, &self.backend, stages)?
                 }
-                Network::Resnet(resnet) => {
-                    resnet.features(&tensor(images.concat(), &[images.len(), 3, height, width], &self.backend)?, stages)?
-                }
+                Network::Resnet(resnet) => resnet
+                    .features(&tensor(images.concat(), &[images.len(), 3, height, width], &self.backend)?, stages)?,
                 Network::ConvNext(next) => {
                     next.features(&tensor(images.concat(), &[images.len(), 3, height, width], &self.backend)?, stages)?
                 }

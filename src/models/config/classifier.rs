@@ -118,10 +118,11 @@ fn labels(top: &Map<String, Value>) -> Result<Vec<String>, String> {
         None | Some("single_label_classification") => {}
         Some(other) => return Err(format!("has problem_type `{other}`; one label for each picture is read here")),
     }
-    let missing = || "has no id2label, so that its answers have no names: put it in, a name for each number from 0 on".to_owned();
+    let missing =
+        || "has no id2label, so that its answers have no names: put it in, a name for each number from 0 on".to_owned();
     let named = top.get("id2label").filter(|labels| !labels.is_null()).ok_or_else(missing)?;
-    let named: BTreeMap<String, String> =
-        serde_json::from_value(named.clone()).map_err(|error| format!("has an id2label that cannot be read: {error}"))?;
+    let named: BTreeMap<String, String> = serde_json::from_value(named.clone())
+        .map_err(|error| format!("has an id2label that cannot be read: {error}"))?;
     let labels = in_order(&named)?;
     if labels.len() < 2 { Err(format!("names {} labels; two are the least", labels.len())) } else { Ok(labels) }
 }

@@ -6,10 +6,12 @@
 
 use std::fmt::Write as _;
 
+mod classifiers;
 mod detectors;
 mod dinov2;
 mod table;
 
+pub use classifiers::{ClassifierEntry, classifiers, classifiers_markdown, find_classifier};
 pub use detectors::{DetectorEntry, DetectorWeights, detectors, detectors_markdown, easiest_detector, find_detector};
 use dinov2::DINOV2;
 use table::ENCODERS;
@@ -97,7 +99,27 @@ pub struct Entry {
     pub accuracy: &'static [Accuracy],
 }
 
+/// Where a known encoder or classifier is on the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repository {
+    /// In its table.
+    pub name: &'static str,
+    /// `owner/name`.
+    pub hub_id: &'static str,
+    /// Commit; `None` where none could be verified.
+    pub revision: Option<&'static str>,
+}
+
+/// The repository of the encoder or classifier with this name, alias or hub id, whatever its case.
+pub fn find_repository(name: &str) -> Option<Repository> {
+    find(name).map(Entry::repository).or_else(|| find_classifier(name).map(ClassifierEntry::repository))
+}
+
 impl Entry {
+    fn repository(&self) -> Repository {
+        Repository { name: self.name, hub_id: self.hub_id, revision: self.revision }
+    }
+
     /// The files that are fetched; an entry with alternatives names the preferred one first.
     pub const FILES: &'static [&'static str] =
         &["config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors or pytorch_model.bin"];
@@ -131,6 +153,7 @@ pub fn nearest(name: &str) -> Vec<String> {
     let wanted = name.to_ascii_lowercase();
     let mut names: Vec<(usize, &str)> = std::iter::once("starter")
         .chain(ENTRIES.iter().map(|e| e.name))
+        .chain(classifiers().iter().map(|e| e.name))
         .map(|known| {
             let entry = find(known);
             // Whichever of its names is nearest counts.

@@ -236,6 +236,9 @@ mod tests {
         };
         assert_eq!(choose("dinov2").unwrap().files(), files);
         assert_eq!(choose("dinov2_with_registers").unwrap().files(), files);
+        for classifier in ["resnet", "vit", "convnext", "convnextv2"] {
+            assert_eq!(choose(classifier).unwrap().files(), files);
+        }
         assert_eq!(choose("clip").unwrap_err(), ["tokenizer.json (or vocab.json with merges.txt)"]);
     }
 

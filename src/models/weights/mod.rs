@@ -93,11 +93,37 @@ pub fn fetch(
     match name::resolve(name)? {
         Name::Starter => here(starter::starter_files()),
         Name::Folder(path) => here(folder::open(&path)?),
-        Name::Hub(name) => {
-            let (files, transferred) = from_shelf_or_hub(&name, Kind::Encoder, source, progress, cancel)?;
-            Ok(Fetched { files: files.encoder(), transferred })
-        }
+        Name::Hub(name) => fetch_named(&name, source, progress, cancel),
     }
+}
+
+/// As [`fetch`], of what is on the hub or in its cache alone: a name that comes from elsewhere reaches no other file of this
+/// machine.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_from_hub(
+    name: &str,
+    source: &Source,
+    progress: &mut dyn FnMut(Transfer<'_>),
+    cancel: &AtomicBool,
+) -> Result<Fetched> {
+    fetch_named(&name::resolve_on_hub(name)?, source, progress, cancel)
+}
+
+/// Whether a name can be that of a model on the hub.
+pub fn is_hub_name(name: &str) -> bool {
+    name::resolve_on_hub(name).is_ok()
+}
+
+fn fetch_named(
+    name: &HubName,
+    source: &Source,
+    progress: &mut dyn FnMut(Transfer<'_>),
+    cancel: &AtomicBool,
+) -> Result<Fetched> {
+    let (files, transferred) = from_shelf_or_hub(name, Kind::Encoder, source, progress, cancel)?;
+    Ok(Fetched { files: files.encoder(), transferred })
 }
 
 /// The files of a repository: from the cache, else downloaded when `source` allows it.

@@ -49,21 +49,40 @@ pub(super) fn resolve(name: &str) -> Result<Name> {
         Some((plain, revision)) => (plain, Some(checked_revision(revision)?)),
         None => (name, None),
     };
-    let by_name = registry::entries().iter().find(|entry| entry.name.eq_ignore_ascii_case(plain));
-    if by_name.is_none() && Path::new(name).is_dir() {
+    let known = registry::find_repository(plain);
+    let by_name = known.is_some_and(|entry| entry.name.eq_ignore_ascii_case(plain));
+    if !by_name && Path::new(name).is_dir() {
         return folder(PathBuf::from(name));
     }
-    if let Some(entry) = by_name.or_else(|| registry::find(plain)) {
-        let pinned = revision.is_none() && entry.revision.is_some();
-        let revision = revision.unwrap_or_else(|| entry.revision.unwrap_or("main").to_owned());
-        let (id, repository) = (entry.name.to_owned(), entry.hub_id.to_owned());
-        return Ok(Name::Hub(HubName { id, repository, revision, pinned }));
-    }
-    if is_repository(plain) {
-        let revision = revision.unwrap_or_else(|| "main".to_owned());
-        return Ok(Name::Hub(HubName { id: plain.to_owned(), repository: plain.to_owned(), revision, pinned: false }));
+    if let Some(name) = on_hub(plain, revision) {
+        return Ok(Name::Hub(name));
     }
     Err(Error::UnknownModel { name: name.to_owned(), known: registry::nearest(plain) })
+}
+
+/// A known model, or `owner/name`; `revision` as the caller gave it.
+fn on_hub(plain: &str, revision: Option<String>) -> Option<HubName> {
+    if let Some(entry) = registry::find_repository(plain) {
+        let pinned = revision.is_none() && entry.revision.is_some();
+        let revision = revision.unwrap_or_else(|| entry.revision.unwrap_or("main").to_owned());
+        return Some(HubName { id: entry.name.to_owned(), repository: entry.hub_id.to_owned(), revision, pinned });
+    }
+    let revision = revision.unwrap_or_else(|| "main".to_owned());
+    let named = |plain: &str| HubName { id: plain.to_owned(), repository: plain.to_owned(), revision, pinned: false };
+    is_repository(plain).then(|| named(plain))
+}
+
+/// As [`resolve`], of what is on the hub alone: files of this machine are never looked at, whatever their names.
+///
+/// # Errors
+/// [`Error::UnknownModel`]; [`Error::Argument`] for a revision that cannot be one.
+pub(super) fn resolve_on_hub(name: &str) -> Result<HubName> {
+    let (plain, revision) = match name.trim().split_once('@') {
+        Some((plain, revision)) => (plain, Some(checked_revision(revision)?)),
+        None => (name.trim(), None),
+    };
+    on_hub(plain, revision)
+        .ok_or_else(|| Error::UnknownModel { name: name.to_owned(), known: registry::nearest(plain) })
 }
 
 /// `owner/name` on the hub and nothing else: at the registry's commit where the table has it, else at `main`.
@@ -74,7 +93,7 @@ pub(super) fn repository(id: &str) -> Result<HubName> {
     if !is_repository(id) {
         return Err(Error::UnknownModel { name: id.to_owned(), known: registry::nearest(id) });
     }
-    let entry = registry::entries().iter().find(|entry| entry.hub_id.eq_ignore_ascii_case(id));
+    let entry = registry::find_repository(id).filter(|entry| entry.hub_id.eq_ignore_ascii_case(id));
     let revision = entry.and_then(|entry| entry.revision);
     Ok(HubName {
         id: entry.map_or(id, |entry| entry.name).to_owned(),

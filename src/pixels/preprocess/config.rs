@@ -117,8 +117,11 @@ impl Settings {
         refuse_foreign_steps(file, if shares { &["crop_pct"] } else { &[] })?;
 
         let mut resizing = if flag(file, "do_resize", true)? { resizing(file, defaults)? } else { Resizing::Keep };
-        let mut crop =
-            if flag(file, "do_center_crop", defaults.crop.is_some())? { Some(self::crop(file, defaults)?) } else { None };
+        let mut crop = if flag(file, "do_center_crop", defaults.crop.is_some())? {
+            Some(self::crop(file, defaults)?)
+        } else {
+            None
+        };
         if shares && resizing != Resizing::Keep {
             (resizing, crop) = convnext(file, resizing, crop)?;
         }

@@ -1,0 +1,31 @@
+//! What a classifier calls pictures: one of its own labels, whatever they show.
+
+use super::{Candidate, Identified};
+use crate::error::Result;
+use crate::models::{Classifier, registry};
+use crate::pixels::Picture;
+
+/// The most probable labels of a picture, at most `top`.
+pub(super) fn named(classifier: &Classifier, picture: &Picture, top: usize) -> Result<Identified> {
+    let input = classifier.preprocessor().apply(&picture.rgb);
+    let probabilities = classifier.probabilities(&[input])?.pop().unwrap_or_default();
+    let mut order: Vec<(&String, f32)> = classifier.labels().iter().zip(probabilities).collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let candidates = order
+        .into_iter()
+        .take(top)
+        .map(|(label, confidence)| Candidate { label: label.clone(), confidence, nearest: Vec::new() })
+        .collect();
+    Ok(Identified { candidates, unknown: false, own: false })
+}
+
+/// What to keep in mind about any classifier.
+pub(super) fn notes(classifier: &Classifier) -> Vec<String> {
+    let known = registry::find_classifier(classifier.id()).map_or("", |entry| entry.labels);
+    let of = if known.is_empty() { String::new() } else { format!(" ({known})") };
+    vec![format!(
+        "a classifier always names one of its {} labels{of}, also where a picture shows none of them; its probabilities say \
+         nothing there. A gallery of your own examples can answer \"unknown\"",
+        classifier.labels().len()
+    )]
+}
