@@ -25,6 +25,8 @@ an image classifier for a_full_size_classifier_agrees (the same):
 
     python tools/check_full_size.py --arch resnet-50 --export DIR     # also vit-base-patch16-224, convnext-tiny-224, ...
 
+a face embedder for a_full_size_iresnet_agrees, with --arch iresnet50 or iresnet100 (the same),
+
 and for a_full_size_owl_agrees, which need tools/requirements-owl.txt, with --arch owlv2-base-patch16-ensemble and its like."""
 import argparse
 import json
@@ -52,6 +54,7 @@ OWLS = ["owlv2-base-patch16-ensemble", "owlv2-large-patch14-ensemble", "owlvit-b
         "owlvit-large-patch14"]
 DINOV2 = [f"dinov2-{size}{registers}" for size in ("small", "base", "large") for registers in ("", "-registers")]
 CLASSIFIERS = ["resnet-50", "vit-base-patch16-224", "convnext-tiny-224", "convnextv2-tiny-1k-224"]
+IRESNETS = ["iresnet50", "iresnet100"]
 COSINE, ABSOLUTE = 0.99999, 2e-4
 
 
@@ -129,7 +132,7 @@ def compare(name, found, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", *DINOV2, *CLASSIFIERS, *DETECTORS, *OWLS],
+    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", *DINOV2, *CLASSIFIERS, *IRESNETS, *DETECTORS, *OWLS],
                         default="clip-b32")
     parser.add_argument("--make-checkpoint", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=0)
@@ -140,13 +143,15 @@ def main():
     if not arguments.binary and not arguments.export:
         parser.error("one of --binary and --export is needed")
     torch.set_num_threads(arguments.threads)
-    if arguments.arch in DINOV2 + CLASSIFIERS + DETECTORS + OWLS:
+    if arguments.arch in DINOV2 + CLASSIFIERS + IRESNETS + DETECTORS + OWLS:
         if not arguments.export:
             parser.error(f"{arguments.arch} needs --export")
         if arguments.arch in DINOV2:
             import export_dinov2 as exporter
         elif arguments.arch in CLASSIFIERS:
             import export_classifiers as exporter
+        elif arguments.arch in IRESNETS:
+            import export_iresnet as exporter
         elif arguments.arch in OWLS:
             import export_owl as exporter
         elif arguments.arch.startswith("rtdetr"):

@@ -120,7 +120,7 @@ impl PixelMap {
 
     /// A map whose lines are each made of an image: `line` is given the image, the number of the line, and its pixels. Elsewhere
     /// than on a CPU `candle` does it, channel by channel.
-    fn lines(
+    pub(super) fn lines(
         &self,
         dims: [usize; 4],
         line: impl Fn(&[f32], usize, &mut [f32]) + Sync,

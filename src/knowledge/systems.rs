@@ -138,14 +138,14 @@ pub static ALL: &[System] = &[
         "arcface",
         "ArcFace",
         "tells faces of different people apart on aligned 112x112 crops; most weights are for non-commercial use",
-        "several hub repositories; mind the licence",
+        "your own insightface checkpoint (IResNet); mind the licence",
         &sources::ARCFACE,
     ),
     theirs(
         "cosface",
         "CosFace",
         "tells faces of different people apart on aligned 112x112 crops; most weights are for non-commercial use",
-        "several hub repositories; mind the licence",
+        "your own insightface checkpoint (IResNet); mind the licence",
         &sources::COSFACE,
     ),
     theirs(

@@ -14,6 +14,7 @@ pub(super) enum ModelConfig {
     Clip(ClipConfig),
     Siglip(SiglipConfig),
     Dinov2(Dinov2Config),
+    Iresnet(IresnetConfig),
 }
 
 /// Source: `CLIPConfig`.
@@ -105,6 +106,7 @@ impl ModelConfig {
             Some("clip") => Ok(Self::Clip(source.clip()?)),
             Some("siglip") => Ok(Self::Siglip(source.siglip()?)),
             Some("dinov2") => Ok(Self::Dinov2(source.dinov2(false)?)),
+            Some("iresnet") => Ok(Self::Iresnet(source.iresnet()?)),
             Some("dinov2_with_registers") => Ok(Self::Dinov2(source.dinov2(true)?)),
             Some("siglip2") => Err(refused(
                 "is a SigLIP 2 of variable resolution (NaFlex), which is not supported: take a fixed-resolution SigLIP 2, such as google/siglip2-base-patch16-224"
@@ -348,6 +350,7 @@ impl Section<'_> {
 
 mod classifier;
 mod dinov2;
+mod iresnet;
 mod labels;
 mod owl;
 #[cfg(test)]
@@ -355,5 +358,6 @@ mod tests;
 
 pub(super) use classifier::{ClassifierConfig, ConvNextConfig, NetworkConfig, is_classifier};
 pub(super) use dinov2::{Dinov2Config, is_images_only};
+pub(super) use iresnet::IresnetConfig;
 pub(super) use labels::in_order;
 pub(super) use owl::OwlConfig;

@@ -68,6 +68,11 @@ impl Encoder {
         self.towers.reads_texts()
     }
 
+    /// Whether its images are crops of faces, aligned as its checkpoint was trained.
+    pub fn takes_aligned_faces(&self) -> bool {
+        self.towers.takes_aligned_faces()
+    }
+
     /// Softmax or sigmoid, with the checkpoint's own scale.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Encoders of images, most of them of texts too, and object detectors: architectures, the registry, weights, the tokenizer.
 //!
 //! [`Encoder::load`] reads `config.json` (`config`), checks and copies the checkpoint (`checkpoint`, `reader`), and builds one
-//! of the architectures (`clip`, `siglip`, `dinov2`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`; `detr` and
+//! of the architectures (`clip`, `siglip`, `dinov2`, `iresnet`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`; `detr` and
 //! `rtdetr` on `resnet` and `positioned`; `faster_rcnn` on `resnet`; `owl` on the towers of `clip`), [`Classifier::load`]
 //! for networks with labels of their own (`resnet`, `convnext`, `dinov2`'s transformer as a `ViT`).
 
@@ -18,6 +18,7 @@ mod detr;
 mod dinov2;
 mod encoder;
 mod faster_rcnn;
+mod iresnet;
 mod owl;
 mod positioned;
 mod reader;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::checkpoint::Checkpoint;
-use crate::compute::{Backend, ConvShape, Embedding, LayerNorm, Linear, PixelConv, prefer_large_pages};
+use crate::compute::{Backend, ConvShape, Embedding, LayerNorm, Linear, PerChannel, PixelConv, prefer_large_pages};
 use crate::error::{Error, Result};
 
 /// Builds a model from a checkpoint. `build` runs twice: the first run only notes which tensors it asks for, so that all
@@ -178,20 +178,29 @@ impl<'a> Reader<'a> {
         {
             return Ok((weight, conv.values("bias", &channels)?));
         }
-        let gamma = norm.values("weight", &channels)?;
-        let beta = norm.values("bias", &channels)?;
-        let mean = norm.values("running_mean", &channels)?;
-        let var = norm.values("running_var", &channels)?;
-        let mut bias = Vec::with_capacity(gamma.len());
+        let (scale, bias) = norm.batch_norm_here(shape.outputs, eps)?;
         let rows = weight.chunks_mut(shape.weight_dims().iter().skip(1).product::<usize>().max(1));
-        for ((((row, gamma), beta), mean), var) in rows.zip(&gamma).zip(&beta).zip(&mean).zip(&var) {
-            let scale = gamma / (var + eps).sqrt();
-            for value in row.iter_mut() {
-                *value *= scale;
-            }
-            bias.push(beta - mean * scale);
-        }
+        rows.zip(&scale).for_each(|(row, scale)| row.iter_mut().for_each(|value| *value *= scale));
         Ok((weight, bias))
+    }
+
+    /// A batch norm as a factor and a shift of each channel: `gamma / sqrt(var + eps)`, `beta - mean * gamma / sqrt(var + eps)`.
+    pub fn batch_norm(&self, name: &str, channels: usize, eps: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+        self.at(name).batch_norm_here(channels, eps)
+    }
+
+    fn batch_norm_here(&self, channels: usize, eps: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+        let values = |name: &str| self.values(name, &[channels]);
+        let (gamma, beta, mean, var) =
+            (values("weight")?, values("bias")?, values("running_mean")?, values("running_var")?);
+        let scale: Vec<f32> = gamma.iter().zip(&var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect();
+        let shift = beta.iter().zip(mean.iter().zip(&scale)).map(|(beta, (mean, scale))| beta - mean * scale).collect();
+        Ok((scale, shift))
+    }
+
+    /// `name.weight`, a slope for each channel.
+    pub fn prelu(&self, name: &str, channels: usize) -> Result<PerChannel> {
+        PerChannel::prelu(self.at(name).values("weight", &[channels])?, self.backend)
     }
 
     /// `name.weight` of a table.

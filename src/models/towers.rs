@@ -9,6 +9,7 @@ use super::checkpoint::Checkpoint;
 use super::clip::ClipModel;
 use super::config::{ModelConfig, VisionConfig};
 use super::dinov2::Dinov2Model;
+use super::iresnet::Iresnet;
 use super::reader;
 use super::siglip::SiglipModel;
 use super::tokenizer::{Dialect, Tokens};
@@ -41,7 +42,8 @@ pub struct Towers {
     backend: Backend,
     model: String,
     dim: usize,
-    vision: VisionConfig,
+    /// Numbers that the widest layer puts out for an image, and the rows that they are.
+    widest: (usize, usize),
     /// Height and width of the images.
     input: (usize, usize),
     /// None where the model reads no text.
@@ -53,6 +55,7 @@ enum Architecture {
     Clip(Box<ClipModel>),
     Siglip(Box<SiglipModel>),
     Dinov2(Box<Dinov2Model>),
+    Iresnet(Box<Iresnet>),
 }
 
 impl Towers {
@@ -73,12 +76,17 @@ impl Towers {
         let model = files.id.as_str();
         let mut config = ModelConfig::read(&files.config, model)?;
         let input = config.take_input(input)?;
-        let (text, vision, dim) = match &config {
-            ModelConfig::Clip(c) => (Some((&c.text, Dialect::Clip)), &c.vision, c.projection_dim),
+        let (text, widest, dim) = match &config {
+            ModelConfig::Clip(c) => (Some((&c.text, Dialect::Clip)), widest(&c.vision, input), c.projection_dim),
             ModelConfig::Siglip(c) => {
-                (Some((&c.text, Dialect::Siglip { pad: c.pad_token_id })), &c.vision, c.projection_size)
+                let dialect = Dialect::Siglip { pad: c.pad_token_id };
+                (Some((&c.text, dialect)), widest(&c.vision, input), c.projection_size)
             }
-            ModelConfig::Dinov2(c) => (None, &c.vision, c.vision.tower.hidden_size),
+            ModelConfig::Dinov2(c) => (None, widest(&c.vision, input), c.vision.tower.hidden_size),
+            ModelConfig::Iresnet(c) => {
+                let pixels = c.image_size * c.image_size;
+                (None, (pixels * c.layers.first().map_or(0, |(_, width)| *width), pixels), c.dim)
+            }
         };
         let words = || {
             let Some((text, dialect)) = text else { return Ok(None) };
@@ -93,7 +101,7 @@ impl Towers {
             backend: backend.clone(),
             model: model.to_owned(),
             dim,
-            vision: vision.clone(),
+            widest,
             input,
         })
     }
@@ -101,6 +109,11 @@ impl Towers {
     /// Whether it has a tower for texts.
     pub fn reads_texts(&self) -> bool {
         self.words.is_some()
+    }
+
+    /// Whether its images are crops of faces, aligned as its checkpoint was trained: others give vectors that mean nothing.
+    pub fn takes_aligned_faces(&self) -> bool {
+        matches!(self.architecture, Architecture::Iresnet(_))
     }
 
     fn words(&self) -> Result<&Words> {
@@ -132,7 +145,9 @@ impl Towers {
             Architecture::Siglip(siglip) => {
                 Ok(Scoring::Sigmoid { scale: siglip.logit_scale.exp(), bias: siglip.logit_bias })
             }
-            Architecture::Dinov2(_) => Err(Error::ReadsNoTexts { model: self.model.clone() }),
+            Architecture::Dinov2(_) | Architecture::Iresnet(_) => {
+                Err(Error::ReadsNoTexts { model: self.model.clone() })
+            }
         }
     }
 
@@ -141,8 +156,8 @@ impl Towers {
     /// # Errors
     /// An image has another size or numbers that are not finite; a tensor operation failed.
     pub fn encode_images(&self, images: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
-        let len = (self.input.0 / self.vision.patch_size) * (self.input.1 / self.vision.patch_size) + 1;
-        let most = self.backend.sequences_at_once(images.len(), len, len * self.vision.tower.intermediate_size);
+        let (numbers, rows) = self.widest;
+        let most = self.backend.sequences_at_once(images.len(), rows, numbers);
         // A GPU is given all parts before the first is waited for; the next one is looked at while it computes.
         let parts: Vec<Tensor> = images
             .chunks(most)
@@ -254,6 +269,7 @@ impl Towers {
             Architecture::Clip(clip) => clip.image_features(&images, &self.backend, stages),
             Architecture::Siglip(siglip) => siglip.image_features(&images, &self.backend, stages),
             Architecture::Dinov2(dinov2) => dinov2.image_features(&images, &self.backend, stages),
+            Architecture::Iresnet(iresnet) => iresnet.image_features(&images, &self.backend, stages),
         })
     }
 
@@ -262,13 +278,16 @@ impl Towers {
         on_a_worker(|| match &self.architecture {
             Architecture::Clip(clip) => clip.text_features(ids, stages),
             Architecture::Siglip(siglip) => siglip.text_features(ids, words.tokenizer.pad(), stages),
-            Architecture::Dinov2(_) => Err(Error::ReadsNoTexts { model: self.model.clone() }),
+            Architecture::Dinov2(_) | Architecture::Iresnet(_) => {
+                Err(Error::ReadsNoTexts { model: self.model.clone() })
+            }
         })
     }
 
     /// `first` is the number of the first image, for messages.
     fn check_images(&self, images: &[Vec<f32>], first: usize) -> Result<()> {
-        let expected = self.vision.num_channels * self.input.0 * self.input.1;
+        // Configs with other channels than RGB are refused.
+        let expected = 3 * self.input.0 * self.input.1;
         let wrong = images.par_iter().enumerate().find_map_first(|(i, image)| match image.len() {
             len if len != expected => Some((i, format!("has {len} numbers, the model takes {expected}"))),
             _ if !are_finite(image) => Some((i, "are not all finite".to_owned())),
@@ -304,6 +323,12 @@ impl Towers {
     }
 }
 
+/// As [`Towers::widest`], of a vision transformer for images of this height and width.
+fn widest(vision: &VisionConfig, input: (usize, usize)) -> (usize, usize) {
+    let rows = (input.0 / vision.patch_size) * (input.1 / vision.patch_size) + 1;
+    (rows * vision.tower.intermediate_size, rows)
+}
+
 /// By the bits of their exponents, all of a block before the next is looked at: a loop that the compiler makes vectors of.
 pub(super) fn are_finite(values: &[f32]) -> bool {
     const BLOCK: usize = 4096;
@@ -324,6 +349,7 @@ impl Architecture {
             ModelConfig::Clip(config) => Ok(Self::Clip(Box::new(ClipModel::new(reader, config)?))),
             ModelConfig::Siglip(config) => Ok(Self::Siglip(Box::new(SiglipModel::new(reader, config)?))),
             ModelConfig::Dinov2(config) => Ok(Self::Dinov2(Box::new(Dinov2Model::new(reader, config)?))),
+            ModelConfig::Iresnet(config) => Ok(Self::Iresnet(Box::new(Iresnet::new(reader, config)?))),
         })
     }
 }

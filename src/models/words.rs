@@ -61,7 +61,7 @@ impl Words {
                 }
                 Pooling::First(_) => Ok(()),
             },
-            ModelConfig::Siglip(_) | ModelConfig::Dinov2(_) => Ok(()),
+            ModelConfig::Siglip(_) | ModelConfig::Dinov2(_) | ModelConfig::Iresnet(_) => Ok(()),
         }
     }
 }

@@ -140,6 +140,9 @@ fn result(done: &Identification, path: String, identified: &Identified) -> Ident
     if identified.own {
         notes.push("the image is one of the gallery's: it was not compared with itself".to_owned());
     }
+    if identified.unaligned {
+        notes.push("the image is not square, so it is no aligned crop: nobody is named".to_owned());
+    }
     IdentifyResult {
         candidates: candidates.collect(),
         unknown: identified.unknown,
@@ -172,7 +175,9 @@ fn failed(done: &Identification, path: String, error: Option<String>) -> Identif
 fn answer(identified: &Identified) -> String {
     let Some(best) = identified.candidates.first() else { return "unknown: nothing to compare with".to_owned() };
     let named = format!("{} ({:.2})", best.label, best.confidence);
-    if identified.unknown {
+    if identified.unaligned {
+        "unknown: no aligned crop".to_owned()
+    } else if identified.unknown {
         format!("unknown: no label reaches {}; nearest: {named}", identify::NAMED_FROM)
     } else {
         named

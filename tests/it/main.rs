@@ -14,6 +14,7 @@ mod faster_rcnn;
 mod hub;
 mod hub_answers;
 mod identify;
+mod iresnet;
 mod loopback_hub;
 mod mcp_client;
 mod mcp_stdio;

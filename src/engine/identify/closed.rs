@@ -16,7 +16,7 @@ pub(super) fn named(classifier: &Classifier, picture: &Picture, top: usize) -> R
         .take(top)
         .map(|(label, confidence)| Candidate { label: label.clone(), confidence, nearest: Vec::new() })
         .collect();
-    Ok(Identified { candidates, unknown: false, own: false })
+    Ok(Identified { candidates, unknown: false, own: false, unaligned: false })
 }
 
 /// What to keep in mind about any classifier.

@@ -20,8 +20,8 @@ const MOST_PICTURES: usize = 50_000;
 /// The pictures of a label that its score is made of.
 const NEIGHBOURS: usize = 5;
 /// How fast a neighbour's vote falls with its distance to the nearest one: cosine for a factor of e. Five equal ones are worth
-/// 0.08 more than one: a single wrongly filed picture does not decide where several of another label are as near. With 0.02,
-/// which [`super::NAMED_FROM`] was measured with, it still did in four of ten cases.
+/// 0.08 more than one: a single wrongly filed picture does not decide where several of another label are as near. With 0.02
+/// it still did in four of ten cases.
 const COSINE_PER_E: f32 = 0.05;
 
 /// Labelled pictures.

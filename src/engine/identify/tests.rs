@@ -2,6 +2,7 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
+use super::views::views;
 use super::{Gallery, Judge, NAMED_FROM, identify};
 use crate::engine::fake::ColourModel;
 use crate::index::Example;
@@ -128,11 +129,11 @@ fn a_picture_of_the_gallery_is_not_compared_with_itself() {
     let gallery = Gallery::new(Path::new("/gallery"), examples, 0).unwrap();
     let judge = Judge::of(&gallery);
     let picture = paint([250, 0, 0]);
-    let told = identify(&model, &gallery, &judge, ("/gallery/red/1.png", &picture), 5).unwrap();
+    let told = identify(&model, &gallery, &judge, ("/gallery/red/1.png", &views(&picture)), 5).unwrap();
     assert!(told.own && !told.unknown, "{told:?}");
     assert_eq!(told.candidates[0].label, "red");
     let shown: Vec<_> = told.candidates[0].nearest.iter().map(|(path, _)| path.clone()).collect();
     assert_eq!(shown, [Path::new("/gallery/red/2.png")]);
-    let told = identify(&model, &gallery, &judge, ("/new.png", &paint([0, 250, 0])), 1).unwrap();
+    let told = identify(&model, &gallery, &judge, ("/new.png", &views(&paint([0, 250, 0]))), 1).unwrap();
     assert!(told.unknown && !told.own && told.candidates.len() == 1, "{told:?}");
 }

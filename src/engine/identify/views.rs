@@ -17,10 +17,15 @@ const OBLONG: f32 = 1.1;
 /// Smaller pictures have no parts that show more.
 const LEAST_SIDE: u32 = 64;
 
+/// The picture as it comes alone: parts of an aligned crop are none.
+pub(super) fn whole(rgb: &RgbImage) -> Vec<(RgbImage, f32)> {
+    vec![(rgb.clone(), AS_IT_COMES)]
+}
+
 /// Views, each with its weight; the first is the picture itself.
 pub(super) fn views(rgb: &RgbImage) -> Vec<(RgbImage, f32)> {
     let (width, height) = rgb.dimensions();
-    let mut views = vec![(rgb.clone(), AS_IT_COMES)];
+    let mut views = whole(rgb);
     let (long, short) = (width.max(height), width.min(height));
     if short < LEAST_SIDE {
         return views;

@@ -164,7 +164,7 @@ impl Source<'_> {
 
 impl Section<'_> {
     /// A whole number from 1 on for each stage.
-    fn counts(&self, key: &'static str, default: &[usize], max: usize) -> Result<Vec<usize>> {
+    pub(super) fn counts(&self, key: &'static str, default: &[usize], max: usize) -> Result<Vec<usize>> {
         let Some(value) = self.value(key) else { return Ok(default.to_vec()) };
         let list = value.as_array().filter(|list| (1..=MOST_STAGES).contains(&list.len()));
         let list = list.ok_or_else(|| self.refused(key, &format!("not a list of 1 to {MOST_STAGES} numbers")))?;

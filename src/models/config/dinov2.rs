@@ -36,7 +36,7 @@ pub(in crate::models) struct Dinov2Config {
 }
 
 /// Encoders that read no text, by their `model_type`; classifiers read none either.
-const IMAGES_ONLY: [&str; 2] = ["dinov2", "dinov2_with_registers"];
+const IMAGES_ONLY: [&str; 3] = ["dinov2", "dinov2_with_registers", "iresnet"];
 
 /// Whether a `config.json` is that of a model which reads no text, and so needs no tokenizer. One that cannot be read is not.
 pub(in crate::models) fn is_images_only(config: &[u8]) -> bool {
@@ -56,6 +56,7 @@ impl ModelConfig {
             Self::Clip(ClipConfig { vision, .. }) | Self::Siglip(SiglipConfig { vision, .. }) => {
                 Ok((vision.image_size, vision.image_size))
             }
+            Self::Iresnet(config) => Ok((config.image_size, config.image_size)),
             Self::Dinov2(config) => {
                 let (height, width) = wanted.unwrap_or(config.input);
                 let fits = |side| (config.vision.patch_size..=limit::PIXELS).contains(&side);
