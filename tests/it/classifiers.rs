@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use candle_core::{Device, Tensor};
 use clip_aware::compute::Backend;
+use clip_aware::config::{DeviceChoice, PrecisionChoice};
 use clip_aware::models::Classifier;
 use image::RgbImage;
 use serde_json::{Value, json};
@@ -239,5 +240,9 @@ fn a_full_size_classifier_agrees() {
     classifier.probabilities(&images).unwrap();
     let each = start.elapsed().as_secs_f64() * 1e3 / images.len() as f64;
     println!("largest difference {difference:.2e} of logits up to {largest:.2}; {each:.0} ms each");
+    let fast = Backend::new(DeviceChoice::Cpu, PrecisionChoice::Auto).unwrap();
+    let stages = Classifier::load(&files(&folder), &fast).unwrap().stages(&images, (224, 224)).unwrap();
+    let logits = numbers(&stages.iter().find(|(name, _)| name == "logits").unwrap().1);
+    println!("{}: off by {:.2e}", fast.precision, largest_difference(&logits, &wanted));
     assert!(difference <= 2e-4 * largest.max(1.0), "{difference}");
 }

@@ -5,6 +5,9 @@ use crate::error::Result;
 use crate::models::{Classifier, registry};
 use crate::pixels::Picture;
 
+/// How the reference calls a class that nobody named.
+const UNNAMED: &str = "LABEL_";
+
 /// The most probable labels of a picture, at most `top`.
 pub(super) fn named(classifier: &Classifier, picture: &Picture, top: usize) -> Result<Identified> {
     let input = classifier.preprocessor().apply(&picture.rgb);
@@ -23,9 +26,13 @@ pub(super) fn named(classifier: &Classifier, picture: &Picture, top: usize) -> R
 pub(super) fn notes(classifier: &Classifier) -> Vec<String> {
     let known = registry::find_classifier(classifier.id()).map_or("", |entry| entry.labels);
     let of = if known.is_empty() { String::new() } else { format!(" ({known})") };
-    vec![format!(
+    let mut notes = vec![format!(
         "a classifier always names one of its {} labels{of}, also where a picture shows none of them; its probabilities say \
          nothing there. A gallery of your own examples can answer \"unknown\"",
         classifier.labels().len()
-    )]
+    )];
+    if classifier.labels().iter().all(|label| label.starts_with(UNNAMED)) {
+        notes.push("its config.json gives its classes numbers and no names: id2label there would name them".to_owned());
+    }
+    notes
 }
