@@ -187,14 +187,14 @@ pub static ALL: &[System] = &[
         "pc_clip",
         "PC-CLIP",
         "CLIP fine-tuned on descriptions of how two images differ",
-        "the authors' repository, dsam99/pc_clip",
+        "the authors' repository, dsam99/pc_clip; then clip-aware --model FILE",
         &sources::PC_CLIP,
     ),
     theirs(
         "negclip",
         "NegCLIP",
         "CLIP ViT-B/32 fine-tuned against captions with swapped words",
-        "the authors' repository, mertyg/vision-language-models-are-bows (open_clip format)",
+        "the authors' repository, mertyg/vision-language-models-are-bows; then clip-aware --model FILE",
         &sources::ARO,
     ),
     theirs(

@@ -1,6 +1,6 @@
 //! A loaded image-text encoder: the towers and the image pipeline in front of them.
 
-use super::{ModelFiles, Scoring, Towers};
+use super::{ModelFiles, Scoring, Towers, open_clip};
 use crate::compute::Backend;
 use crate::error::{Error, Result};
 use crate::pixels::Preprocessor;
@@ -25,7 +25,7 @@ impl Encoder {
     /// and for an image pipeline whose output the model does not take.
     pub fn load(files: &ModelFiles, backend: &Backend) -> Result<Self> {
         let json = files.preprocessor.read_text(MAX_PREPROCESSOR_BYTES, &files.id)?;
-        let preprocessor = Preprocessor::from_json(&json, &files.id)?;
+        let preprocessor = Preprocessor::from_json(&Self::preprocessor_json(json, files)?, &files.id)?;
         let towers = Towers::load(files, backend)?;
         let (size, (height, width)) = (towers.image_size(), preprocessor.size());
         if (height, width) != (size, size) {
@@ -36,6 +36,19 @@ impl Encoder {
             });
         }
         Ok(Self { id: files.id.clone(), revision: files.revision.clone(), towers, preprocessor })
+    }
+
+    /// `preprocessor_config.json`, also where `open_clip_config.json` says what it would.
+    fn preprocessor_json(json: String, files: &ModelFiles) -> Result<String> {
+        let file = serde_json::from_str(&json).ok();
+        match file.as_ref().and_then(open_clip::preprocessor) {
+            None => Ok(json),
+            Some(made) => made.map(|made| made.to_string()).map_err(|reason| Error::ModelFile {
+                model: files.id.clone(),
+                file: files.preprocessor.name(),
+                reason,
+            }),
+        }
     }
 
     /// As in [`ModelFiles::id`].

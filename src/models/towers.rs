@@ -8,7 +8,7 @@ use super::clip::ClipModel;
 use super::config::{ModelConfig, Pooling, TextConfig, VisionConfig};
 use super::reader;
 use super::siglip::SiglipModel;
-use super::tokenizer::{Dialect, Tokenizer, Tokens};
+use super::tokenizer::{Dialect, OPENAI_TOKENS, Tokenizer, Tokens, is_openai};
 use super::transformer::Stages;
 use super::{Blob, ModelFiles};
 use crate::compute::Backend;
@@ -82,6 +82,12 @@ impl Towers {
     /// A tokenizer of another model would give vectors that mean nothing, without any error.
     fn check_tokenizer(&self, config: &ModelConfig, blob: &Blob) -> Result<()> {
         let refused = |reason| Error::ModelFile { model: self.model.clone(), file: blob.name(), reason };
+        if is_openai(blob) && self.text.vocab_size != OPENAI_TOKENS {
+            return Err(refused(format!(
+                "has {OPENAI_TOKENS} tokens, the model {}: its own tokenizer.json has to lie beside it",
+                self.text.vocab_size
+            )));
+        }
         let empty = self.tokenizer.encode("")?.ids;
         let outside = self.tokenizer.pad().max(empty.iter().copied().max().unwrap_or(0));
         if outside as usize >= self.text.vocab_size {

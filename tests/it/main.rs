@@ -15,6 +15,7 @@ mod loopback_hub;
 mod mcp_client;
 mod mcp_stdio;
 mod model_card;
+mod openclip;
 mod owl;
 mod parity;
 mod ranking;
