@@ -97,27 +97,28 @@ impl Entry {
     /// they are made.
     pub(super) fn append(&self, file: &[u8], values: &mut Vec<f32>) {
         let count = self.shape.iter().product::<usize>();
+        let bytes =
+            |numbers: usize| file.get(self.start..self.start + numbers * self.number.width()).unwrap_or_default();
         if self.is_row_major() {
-            widen(
-                file.get(self.start..self.start + count * self.number.width()).unwrap_or_default(),
-                &self.number,
-                values,
-            );
+            widen(bytes(count), &self.number, values);
             return;
         }
         let (Some((&side, outer)), Some(&stride)) = (self.shape.split_last(), self.strides.last()) else { return };
+        if count == 0 {
+            return;
+        }
+        let last: usize = self.shape.iter().zip(&self.strides).map(|(side, stride)| (side - 1) * stride).sum();
+        let mut numbers = Vec::with_capacity(last + 1);
+        widen(bytes(last + 1), &self.number, &mut numbers);
         // One line along the last dimension after the other.
-        for line in 0..count / side.max(1) {
+        for line in 0..count / side {
             let mut rest = line;
             let mut at = 0;
             for (side, stride) in outer.iter().zip(&self.strides).rev() {
                 at += rest % side * stride;
                 rest /= side;
             }
-            for index in 0..side {
-                let start = self.start + (at + index * stride) * self.number.width();
-                widen(file.get(start..start + self.number.width()).unwrap_or_default(), &self.number, values);
-            }
+            values.extend((0..side).filter_map(|index| numbers.get(at + index * stride)));
         }
     }
 
