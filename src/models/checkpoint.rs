@@ -104,7 +104,6 @@ impl Checkpoint {
 
     fn in_legacy(&self, bytes: &[u8]) -> Result<Vec<(String, Entry)>, String> {
         let (pickle, places) = legacy::read(bytes)?;
-        let places: HashMap<_, _> = places.into_iter().collect();
         let entries = pickled::tensors(&pickle)?.into_iter().map(|tensor| {
             let place =
                 places.get(tensor.storage.key).ok_or_else(|| format!("it has no numbers of {}", tensor.name))?;

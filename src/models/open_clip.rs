@@ -45,7 +45,7 @@ pub(super) fn config(file: &Value) -> Option<Result<Value, String>> {
     model(file).map(|model| transformers_config(&model))
 }
 
-/// `preprocessor_config.json` of the same model; `None` for a file that is not `open_clip`'s.
+/// `preprocessor_config.json` of the same model (as `shapes::preprocessor` says, a crop may differ by a pixel); `None` for a file that is not `open_clip`'s.
 pub(super) fn preprocessor(file: &Value) -> Option<Result<Value, String>> {
     model(file).map(|model| clip_preprocessor(&model, file.get("preprocess_cfg")))
 }

@@ -44,7 +44,7 @@ pub(super) fn config(checkpoint: &Checkpoint) -> Result<Value, String> {
             |layer: &usize| checkpoint.get(&format!("{name}.encoder.layers.{layer}.layer_norm1.weight")).is_some();
         Ok(json!({
             "hidden_size": width, "intermediate_size": intermediate, "num_attention_heads": heads,
-            "num_hidden_layers": (0..).take_while(exists).count(), "hidden_act": "quick_gelu",
+            "num_hidden_layers": (0..checkpoint.count()).take_while(exists).count(), "hidden_act": "quick_gelu",
         }))
     };
     let (mut text, mut vision) = (tower("text_model", text_width)?, tower("vision_model", width)?);
@@ -59,6 +59,10 @@ pub(super) fn config(checkpoint: &Checkpoint) -> Result<Value, String> {
 }
 
 /// `OpenAI`'s `preprocessor_config.json` for pictures of this size.
+///
+/// PARITY: where what is cropped away is an odd number of pixels, transformers, and so this program, leaves the smaller half
+/// in front; torchvision, which `OpenAI` and `open_clip` crop with, rounds the half to an even number: at one size in four the crop
+/// is a pixel further on. Measured with a ViT-B/32 of random weights: a cosine of 0.9995 there, 1.0 at the other sizes.
 pub(super) fn preprocessor(image_size: usize) -> Value {
     json!({"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": image_size}, "crop_size": image_size})
 }

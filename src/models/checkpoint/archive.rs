@@ -85,6 +85,9 @@ fn directory(bytes: &[u8]) -> Option<&[u8]> {
     let tail = bytes.get(bytes.len().saturating_sub(LONGEST)..)?;
     let at = bytes.len() - tail.len() + memchr::memmem::rfind(tail, b"PK\x05\x06")?;
     let end = bytes.get(at..)?;
+    if end.len() != END + usize::from(u16_at(end, 20)?) {
+        return None;
+    }
     let (mut size, mut offset) = (u64::from(u32_at(end, 12)?), u64::from(u32_at(end, 16)?));
     // Archives of more than 4 GiB, and all that torch's own writer makes, say it again in more bytes.
     if let Some(locator) = at.checked_sub(20).and_then(|at| bytes.get(at..)).filter(|at| at.starts_with(b"PK\x06\x07"))

@@ -3,6 +3,7 @@
 //! Source: torch 2.15, `serialization.py`, `_legacy_save` and `_legacy_load`: a magic number, the format's version, the machine, the
 //! object, the keys of its storages; then for each key, in that order, the count of its numbers and they themselves.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::pickle::Pickle;
@@ -16,11 +17,14 @@ pub(super) fn recognises(bytes: &[u8]) -> bool {
     bytes.starts_with(BEGIN)
 }
 
+/// Where storages lie, by their keys.
+type Places<'a> = HashMap<&'a str, Range<usize>>;
+
 /// The pickle of the object, and where each storage that it names lies in the file.
 ///
 /// # Errors
 /// Why the file cannot be read.
-pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, Vec<(&str, Range<usize>)>), String> {
+pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, Places<'_>), String> {
     let mut at = BEGIN.len();
     let mut next = || {
         let (pickle, length) = Pickle::read(bytes.get(at..).unwrap_or_default())?;
@@ -29,7 +33,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, Vec<(&str, Range<usize>)
     };
     let (_machine, object, keys) = (next()?, next()?, next()?);
     let storages = pickled::storages(&object);
-    let mut places = Vec::new();
+    let mut places = HashMap::new();
     for key in keys.items(keys.root()).ok_or("it lists no storages")? {
         let key = keys.text(*key).ok_or("a storage has no name")?;
         let count = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
@@ -38,7 +42,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, Vec<(&str, Range<usize>)
         let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(storage.width));
         let end = length.and_then(|length| (at + 8).checked_add(length)).filter(|end| *end <= bytes.len());
         let end = end.ok_or("it is cut off")?;
-        places.push((key, at + 8..end));
+        places.insert(key, at + 8..end);
         at = end;
     }
     Ok((object, places))
@@ -64,8 +68,8 @@ mod tests {
     fn storages_are_found_where_they_lie() {
         assert!(recognises(FILE) && !recognises(b"PK\x03\x04"));
         let (pickle, places) = read(FILE).unwrap();
-        let [(zero, a), (one, n)] = places.as_slice() else { panic!("{places:?}") };
-        assert_eq!((*zero, *one), ("0", "1"));
+        let (a, n) = (&places["0"], &places["1"]);
+        assert_eq!(places.len(), 2);
         let numbers: Vec<f32> = FILE[a.clone()].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(&FILE[n.clone()], &5_u64.to_le_bytes());
@@ -88,7 +92,7 @@ mod tests {
             file[at] ^= 0x41;
             // Any answer, but within the file.
             if let Ok((_, places)) = read(&file) {
-                assert!(places.iter().all(|(_, place)| place.end <= file.len()), "{at}");
+                assert!(places.values().all(|place| place.end <= file.len()), "{at}");
             }
         }
     }

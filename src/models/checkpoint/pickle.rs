@@ -3,7 +3,7 @@
 //! Objects lie in one list and name each other by number, so that a file that refers to itself, or nests without end, costs
 //! no more than its length.
 //!
-//! Source: CPython 3.14, `Lib/pickletools.py`, protocols 2 to 4.
+//! Source: `CPython` 3.14, `Lib/pickletools.py`, protocols 2 to 4.
 
 use std::collections::HashMap;
 
