@@ -70,6 +70,8 @@ pub struct Config {
     pub model: Option<String>,
     /// `--detector`, likewise.
     pub detector: Option<String>,
+    /// `--identifier`, likewise: what `identify` compares with.
+    pub identifier: Option<String>,
     /// `--device`.
     pub device: DeviceChoice,
     /// `--precision`.
@@ -101,6 +103,8 @@ pub struct Requested {
     pub model: Option<String>,
     /// `--detector`.
     pub detector: Option<String>,
+    /// `--identifier`.
+    pub identifier: Option<String>,
     /// `--device`.
     pub device: Option<DeviceChoice>,
     /// `--precision`.
@@ -130,6 +134,7 @@ struct ConfigFile {
     data_dir: Option<PathBuf>,
     model: Option<String>,
     detector: Option<String>,
+    identifier: Option<String>,
     device: Option<DeviceChoice>,
     precision: Option<PrecisionChoice>,
     threads: Option<usize>,
@@ -170,6 +175,7 @@ impl Config {
             data_dir,
             model: requested.model.or(file.model),
             detector: requested.detector.or(file.detector),
+            identifier: requested.identifier.or(file.identifier),
             device: requested.device.or(file.device).unwrap_or_default(),
             precision: requested.precision.or(file.precision).unwrap_or_default(),
             threads,

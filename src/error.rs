@@ -233,6 +233,12 @@ pub enum Error {
         /// MiB free.
         free_mib: u64,
     },
+    /// A text is given to a model that embeds images only.
+    #[error("{model} reads no texts: it embeds images only")]
+    ReadsNoTexts {
+        /// The model.
+        model: String,
+    },
     /// The tokenizer refused.
     #[error("cannot tokenize: {reason}")]
     Tokenizer {
@@ -398,6 +404,9 @@ impl Error {
             Self::Tensors { .. } => {
                 "the checkpoint belongs to another architecture or is damaged: `clip-aware models verify` checks it"
                     .into()
+            }
+            Self::ReadsNoTexts { .. } => {
+                "search with an `image`, or name an image-text model: `clip-aware models list` shows them".into()
             }
             Self::Device { .. } => "use `--device cpu`, or a build with the feature `cuda` or `metal`".into(),
             Self::Precision { .. } => "use `--precision f32`".into(),

@@ -10,6 +10,7 @@ pub use explain::{
 };
 pub mod compose;
 pub mod detect;
+pub mod identify;
 pub mod relate;
 pub mod search;
 

@@ -22,6 +22,10 @@ Detectors, which need tools/requirements-detr.txt, are exported only, for a_full
     python tools/check_full_size.py --arch rtdetr-v2-r50 --export DIR     # then a_full_size_rtdetr
     python tools/check_full_size.py --arch fasterrcnn-resnet50-fpn-v2 --export DIR     # then a_full_size_faster_rcnn
 
+an encoder without texts for a_full_size_dinov2_agrees (tools/requirements-parity.txt):
+
+    python tools/check_full_size.py --arch dinov2-small --export DIR     # also -base, -large, and each with -registers behind
+
 and for a_full_size_owl_agrees, which need tools/requirements-owl.txt, with --arch owlv2-base-patch16-ensemble and its like."""
 import argparse
 import json
@@ -47,6 +51,7 @@ DETECTORS = ["detr-resnet-50", "detr-resnet-101", "detr-resnet-50-dc5", "detr-re
              "rtdetr-v2-r50", "rtdetr-v2-r101", "fasterrcnn-resnet50-fpn", "fasterrcnn-resnet50-fpn-v2"]
 OWLS = ["owlv2-base-patch16-ensemble", "owlv2-large-patch14-ensemble", "owlvit-base-patch32", "owlvit-base-patch16",
         "owlvit-large-patch14"]
+DINOV2 = [f"dinov2-{size}{registers}" for size in ("small", "base", "large") for registers in ("", "-registers")]
 COSINE, ABSOLUTE = 0.99999, 2e-4
 
 
@@ -146,7 +151,7 @@ def compare(name, found, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", "openai-vit-b32-pt", *DETECTORS, *OWLS], default="clip-b32")
+    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", "openai-vit-b32-pt", *DINOV2, *DETECTORS, *OWLS], default="clip-b32")
     parser.add_argument("--make-checkpoint", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -158,10 +163,12 @@ def main():
     if arguments.arch == "openai-vit-b32-pt" and not arguments.binary:
         parser.error("a lone file needs --binary")
     torch.set_num_threads(arguments.threads)
-    if arguments.arch in DETECTORS + OWLS:
+    if arguments.arch in DINOV2 + DETECTORS + OWLS:
         if not arguments.export:
-            parser.error("a detector needs --export")
-        if arguments.arch in OWLS:
+            parser.error(f"{arguments.arch} needs --export")
+        if arguments.arch in DINOV2:
+            import export_dinov2 as exporter
+        elif arguments.arch in OWLS:
             import export_owl as exporter
         elif arguments.arch.startswith("rtdetr"):
             import export_rtdetr as exporter

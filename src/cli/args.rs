@@ -47,6 +47,9 @@ pub struct Global {
     /// Object detector: a name of `models list`, the folder or file of its weights, or `starter` (rendered shapes only).
     #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_DETECTOR")]
     pub detector: Option<String>,
+    /// Model that `identify` compares with, as for `--model` [default: a `dinov2-...` on this machine, else that of `--model`].
+    #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_IDENTIFIER")]
+    pub identifier: Option<String>,
     /// Where models run [default: auto].
     #[arg(long, global = true, value_enum, env = "CLIP_AWARE_DEVICE")]
     pub device: Option<DeviceChoice>,
@@ -96,6 +99,7 @@ impl Global {
             data_dir: self.data_dir.filter(|dir| !dir.as_os_str().is_empty()),
             model: self.model.filter(|model| !model.is_empty()),
             detector: self.detector.filter(|detector| !detector.is_empty()),
+            identifier: self.identifier.filter(|identifier| !identifier.is_empty()),
             device: self.device,
             precision: self.precision,
             threads: self.threads,
@@ -119,7 +123,7 @@ pub enum Command {
     /// Tell which of the given labels fits each image.
     Classify(ClassifyArgs),
     /// Tell which task a request is, whether CLIP suits it, and what to call instead.
-    Route(RouteArgs),
+    Route(super::route::RouteArgs),
     /// Explain why CLIP fails at something, with cited numbers; with an image, show it there.
     Explain(ExplainArgs),
     /// Say why a search does or does not find an image.
@@ -130,6 +134,8 @@ pub enum Command {
     Relate(super::relate::RelateArgs),
     /// Tell which caption is true of a picture, phrase by phrase.
     Match(super::compose::MatchCaptionsArgs),
+    /// Tell which label of a gallery of examples a picture belongs to, or that it is unknown.
+    Identify(super::identify::IdentifyArgs),
     /// Print the vectors of texts and images.
     Embed(EmbedArgs),
     /// List groups of equal and nearly equal pictures.
@@ -175,20 +181,6 @@ pub struct ClassifyArgs {
     /// Prompt with `{}` for the label; repeatable; several are averaged [default: a small ensemble].
     #[arg(long, value_name = "TEXT")]
     pub template: Vec<String>,
-}
-
-/// Arguments of `route`.
-#[derive(Debug, Args)]
-pub struct RouteArgs {
-    /// The request, in plain words, any language.
-    #[arg(required_unless_present = "jsonl", conflicts_with = "jsonl")]
-    pub query: Option<String>,
-    /// Read one `{"query": …}` per line from stdin, print one answer per line.
-    #[arg(long)]
-    pub jsonl: bool,
-    /// Show every label's score and its evidence.
-    #[arg(long)]
-    pub check_all: bool,
 }
 
 /// Arguments of `explain`.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::commands::watched;
 use super::{Outcome, render};
-use crate::engine::{Engine, sheet};
+use crate::engine::{Engine, Watch, sheet};
 use crate::error::{Error, Result};
 use crate::wire::compose::{self, MatchArgs, MatchResult};
 
@@ -23,6 +23,9 @@ pub struct MatchCaptionsArgs {
     /// Write the picture with the boxes that the best caption rests on into this folder.
     #[arg(long, value_name = "DIR")]
     pub annotate: Option<PathBuf>,
+    /// Write where CLIP sees each phrase, as a picture each, into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub heatmap: Option<PathBuf>,
 }
 
 /// `match`: ends with 1 when no caption is more likely true than not, or nothing could be checked.
@@ -37,12 +40,31 @@ pub fn run(engine: &Engine, args: &MatchCaptionsArgs, cancel: &AtomicBool) -> Re
     if let Some(folder) = folder {
         result.annotated = Some(draw(engine, &result, folder)?.display().to_string());
     }
+    if let Some(folder) = &args.heatmap {
+        result.heatmaps = watched(cancel, |watch| heat_maps(engine, &result, folder, watch))?;
+    }
     if engine.config().json {
         render::json(&result);
     } else {
         render::matched(&result);
     }
     Ok(if compose::is_found(&result) { Outcome::Done } else { Outcome::Nothing })
+}
+
+/// Writes `NAME.PHRASE.heat.png` for every thing that the captions name; never over a picture that is not ours.
+fn heat_maps(engine: &Engine, result: &MatchResult, folder: &Path, watch: &Watch<'_>) -> Result<Vec<String>> {
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let stem = Path::new(&result.path).file_stem().map_or_else(|| "image".into(), |stem| stem.to_string_lossy());
+    let (seen, maps) = compose::heat_maps(engine, result, watch)?;
+    let mut written = Vec::new();
+    for map in maps {
+        let plain: String = map.text.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).take(60).collect();
+        let path = folder.join(format!("{stem}.{plain}.heat.png"));
+        sheet::check_target(&path)?;
+        sheet::save(&map.draw(&seen), &path)?;
+        written.push(path.display().to_string());
+    }
+    Ok(written)
 }
 
 /// Writes `NAME.matched.png`; never over a picture that is not ours.

@@ -116,6 +116,9 @@ fn demonstration(lines: &mut Vec<String>, shown: &Shown) {
     if !shown.sees.is_empty() {
         paragraph(lines, "sees  ", &shown.sees.join(", "));
     }
+    if !shown.made_of.is_empty() {
+        paragraph(lines, "made of  ", &shown.made_of.join(", "));
+    }
 }
 
 fn verdict(lines: &mut Vec<String>, diagnosis: &Verdict, brief: bool) {

@@ -17,6 +17,7 @@ mod compose;
 mod demo;
 mod detect;
 mod explain;
+mod identify;
 mod models;
 mod relate;
 mod render;
@@ -85,6 +86,7 @@ fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Ou
         Command::Detect(args) => detect::run(&engine, &args, cancel),
         Command::Relate(args) => relate::run(&engine, &args, cancel),
         Command::Match(args) => compose::run(&engine, &args, cancel),
+        Command::Identify(args) => identify::run(&engine, &args, cancel),
         Command::Embed(args) => commands::embed(&engine, &args, cancel),
         Command::Duplicates(args) => commands::duplicates(&engine, &args, cancel),
         Command::Status => commands::status(&engine),

@@ -120,6 +120,11 @@ pub fn search(response: &SearchResponse) {
             hit.width,
             hit.height
         ));
+        if !hit.concepts.is_empty() {
+            let parts =
+                hit.concepts.iter().map(|part| format!("{} {:.2} ({:+.2})", part.concept, part.weight, part.fits));
+            text(&format!("       made of  {}", parts.collect::<Vec<_>>().join(", ")));
+        }
         for check in &hit.checks {
             let verdict = match check.probability {
                 Some(p) => format!("{} {p:.2}", if check.passed { "yes" } else { "no " }),
@@ -351,9 +356,7 @@ pub fn matched(result: &MatchResult) {
         }
     }
     result.notes.iter().for_each(|note| text(&format!("    note: {note}")));
-    if let Some(path) = &result.annotated {
-        text(&format!("    drawn: {}", short(path)));
-    }
+    result.annotated.iter().chain(&result.heatmaps).for_each(|path| text(&format!("    drawn: {}", short(path))));
 }
 
 /// What `models verify` found.

@@ -67,6 +67,9 @@ pub struct SearchArgs {
     /// Begin no further check after this time.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub verify_seconds: u64,
+    /// Tell what each hit is made of in the model's eyes, and how near that is to the query.
+    #[arg(long)]
+    pub explain: bool,
     /// Write the hits as one picture.
     #[arg(long, value_name = "PNG")]
     pub sheet: Option<PathBuf>,
@@ -109,6 +112,7 @@ pub fn run(engine: &Engine, args: &SearchArgs, cancel: &AtomicBool) -> Result<Ou
         max_kib: args.max_kib,
         formats: args.format.clone(),
         all_duplicates: args.all_duplicates,
+        explain: args.explain,
         effort: Effort { best: args.verify_best as usize, budget: Duration::from_secs(args.verify_seconds) },
     };
     let response = watched(cancel, |watch| wire::search_filtered(engine, &request, &filters, watch))?;

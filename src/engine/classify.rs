@@ -51,7 +51,7 @@ impl Engine {
         let encoder = self.encoder(&self.model_name()?, watch)?;
         let directions = label_directions(&encoder, &labels, templates, watch)?;
         let nulls = self.null_vectors(&encoder, watch)?;
-        let scoring = match encoder.scoring() {
+        let scoring = match encoder.scoring()? {
             Scoring::Softmax { scale } => LabelScoring::Softmax { scale },
             Scoring::Sigmoid { scale, bias } => LabelScoring::Sigmoid { scale, bias },
         };

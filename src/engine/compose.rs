@@ -13,6 +13,7 @@ use super::looks::{self, Look};
 use super::relate::{FAILS, HOLDS};
 use super::{Engine, Watch};
 use crate::error::{Error, Result};
+use crate::knowledge;
 use crate::knowledge::claims::{Claim, Claims};
 use crate::models::{Detection, Detector, Encoder};
 
@@ -204,8 +205,14 @@ fn ground(
         detector.and_then(|detector| class_of(detector, &thing.words()).or_else(|| class_of(detector, &thing.head)));
     let named_whole = detector.is_some_and(|detector| class_of(detector, &thing.words()).is_some());
     let attributes: &[String] = if named_whole { &[] } else { &thing.attributes };
-    let asked =
+    let mut asked: Vec<Asked> =
         attributes.iter().map(|word| attributes::ask(word, &thing.head, encoder, watch)).collect::<Result<_>>()?;
+    // What the detector has one name for and people have several: "woman" of "person". One that was asked in words has the
+    // very name.
+    let narrower = knowledge::attributes::narrower(&thing.head).is_some();
+    if narrower && class.is_some() && detector.is_some_and(|detector| !detector.labels().contains(&thing.head)) {
+        asked.push(attributes::ask_name(&thing.head, encoder, watch)?);
+    }
     let whole = match encoder {
         Some(encoder) if class.is_none() && !thing.negated => {
             attributes::directions(encoder, &[thing.words()], watch)?.into_iter().next()

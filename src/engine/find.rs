@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::compose::{Checker, Phrase};
+use super::concepts::{Concept, FEWEST_IMAGES};
 use super::embedder::ImageTextEmbedder;
 use super::search::{self, Query, SearchOutcome, SearchRequest};
 use super::verified::{self, Effort, PASSES, Report, Wish};
@@ -10,7 +11,9 @@ use super::{Engine, Watch};
 use crate::error::{Error, Result};
 use crate::index::calibration::DEFAULT_MIN_RELEVANCE;
 use crate::index::{Catalogue, Filter, SetInfo};
+use crate::knowledge::claims;
 use crate::knowledge::language::other_than_english;
+use crate::knowledge::phrase::Thing;
 use crate::knowledge::task::{self, Task};
 use crate::models::registry;
 
@@ -36,6 +39,8 @@ pub struct Request<'a> {
     pub filter: Filter,
     /// Nearly equal pictures are one hit.
     pub group_duplicates: bool,
+    /// Tell what each hit is made of.
+    pub explain: bool,
     /// Check on the best hits what the model does not see; `None`: do not.
     pub verify: Option<Effort>,
 }
@@ -51,6 +56,8 @@ pub struct Found {
     pub notes: Vec<String>,
     /// The hits.
     pub outcome: SearchOutcome,
+    /// What each hit is made of in the model's eyes, where that was asked for; in their order.
+    pub concepts: Vec<Vec<Concept>>,
     /// What was checked on each hit, in their order; empty for those that were not looked at.
     pub phrases: Vec<Vec<Phrase>>,
     /// The model's id.
@@ -93,6 +100,7 @@ impl Engine {
             &images.iter().map(|(_, picture)| picture.rgb.clone()).collect::<Vec<_>>(),
             &minus.into_iter().collect::<Vec<_>>(),
         )?;
+        let text_vector = query.texts.first().map(|(vector, _)| vector.clone());
         let search = SearchRequest {
             query,
             filter: Filter { under, ..request.filter.clone() },
@@ -123,9 +131,24 @@ impl Engine {
         } else if outcome.vanished > 0 {
             notes.push(format!("{} indexed files are gone: index the folder again", outcome.vanished));
         }
+        let mut concepts = Vec::new();
+        if request.explain {
+            let also: Vec<String> = request
+                .text
+                .map(|text| claims::read(text).things.iter().map(Thing::words).collect())
+                .unwrap_or_default();
+            let vocabulary = self.vocabulary((&catalogue, &set), &encoder, &also, watch)?;
+            match vocabulary {
+                Some(vocabulary) => {
+                    concepts =
+                        self.hit_concepts((&catalogue, &set), &vocabulary, &outcome.hits, text_vector.as_deref())?;
+                }
+                None => notes.push(format!("what hits are made of is told from {FEWEST_IMAGES} indexed images on")),
+            }
+        }
         let image = images.into_iter().next().map(|(path, _)| path);
         let query = request.text.map(str::to_owned).or(image).unwrap_or_default();
-        Ok(Found { query, task, notes, outcome, phrases, model: encoder.id().to_owned() })
+        Ok(Found { query, task, notes, outcome, concepts, phrases, model: encoder.id().to_owned() })
     }
 
     /// The hits of a search; where something is to be checked, those that pass first, then those that the model alone would

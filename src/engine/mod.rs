@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod compose;
+pub mod concepts;
 pub mod counting;
 pub mod detect;
 mod detectors;
@@ -12,6 +13,8 @@ pub mod explain;
 #[cfg(test)]
 mod fake;
 pub mod find;
+pub mod heatmap;
+pub mod identify;
 pub mod ingest;
 pub mod inspect;
 pub mod looks;
@@ -105,7 +108,7 @@ impl Engine {
     }
 
     /// The model that belongs to the index: the one that the caller named, else the one that the index was last built
-    /// with, else the default of this device. A search must use the model of the vectors that it searches; their precision
+    /// with, one that reads texts before others, else the default of this device. A search must use the model of the vectors that it searches; their precision
     /// too, unless another one was asked for, so that an index survives a change of what is fastest.
     ///
     /// # Errors
@@ -113,7 +116,8 @@ impl Engine {
     pub fn index_encoder(&self, catalogue: &Catalogue, watch: &Watch<'_>) -> Result<Arc<Encoder>> {
         let name = match &self.config.model {
             Some(name) => name.clone(),
-            None => match catalogue.sets()?.into_iter().rev().find(|set| set.vectors > 0) {
+            None => match catalogue.sets()?.into_iter().filter(|set| set.vectors > 0).max_by_key(|set| set.reads_texts)
+            {
                 Some(set) => set.key.model,
                 None => self.model_name()?,
             },

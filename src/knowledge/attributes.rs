@@ -98,6 +98,21 @@ const ALIKE: [(&str, &str); 12] = [
     ("cracked", "broken"),
 ];
 
+/// What detectors call by one name and people by several: of one kind of thing, words of which one is true.
+const NARROWER: [&[&str]; 5] = [
+    &["man", "woman", "boy", "girl", "baby"],
+    &["pigeon", "seagull", "duck", "goose", "swan", "parrot", "sparrow", "chicken"],
+    &["ship", "sailboat", "canoe", "kayak", "yacht", "ferry"],
+    &["taxi", "sedan", "suv", "hatchback"],
+    &["lamb", "ram", "ewe"],
+];
+
+/// The words that a narrower name is weighed against, itself among them: of "woman" those for persons; `None` for words that
+/// nothing is known of.
+pub fn narrower(name: &str) -> Option<&'static [&'static str]> {
+    NARROWER.into_iter().find(|words| words.contains(&name))
+}
+
 /// How an attribute can be checked; `None` for words that nothing is known of.
 pub fn test(attribute: &str) -> Option<Test> {
     if ["big", "large", "huge", "giant", "tall", "bigger", "larger", "biggest", "largest"].contains(&attribute) {
@@ -112,7 +127,7 @@ pub fn test(attribute: &str) -> Option<Test> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALIKE, KINDS, SHADES, Test, test};
+    use super::{ALIKE, KINDS, SHADES, Test, narrower, test};
 
     #[test]
     fn attributes_are_weighed_against_their_kind() {
@@ -121,6 +136,12 @@ mod tests {
         assert_eq!(test("tiny"), Some(Test::Size { large: false }));
         assert_eq!(test("wet"), Some(Test::Against("wet", &["wet", "dry"])));
         assert_eq!(test("flying"), None);
+    }
+
+    #[test]
+    fn narrower_names_are_weighed_against_their_like() {
+        assert!(narrower("woman").is_some_and(|words| words.contains(&"man")));
+        assert_eq!(narrower("person"), None);
     }
 
     #[test]

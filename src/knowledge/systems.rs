@@ -124,7 +124,7 @@ pub static ALL: &[System] = &[
         "dinov2",
         "DINOv2",
         "image vectors from pictures alone: fine visual likeness to labelled examples",
-        "facebook/dinov2-small on the Hugging Face hub",
+        "clip-aware models fetch dinov2-small",
         &sources::DINOV2,
     ),
     theirs(

@@ -10,13 +10,14 @@ pub const PRESENT: &[&str] = &[
     "detect_count",
     "spatial_relation",
     "match_captions",
+    "identify_image",
     "explain_limitation",
     "index_folder",
 ];
 
 /// The architectures whose weights this build can load from files that the caller downloads, as ids of
 /// [`super::systems`].
-pub const LOADABLE: &[&str] = &["larger_clip", "detr", "pc_clip", "negclip"];
+pub const LOADABLE: &[&str] = &["larger_clip", "detr", "dinov2", "pc_clip", "negclip"];
 
 /// Whether a tool is in this build.
 pub fn is_present(tool: &str) -> bool {

@@ -297,6 +297,7 @@ mod tests {
             score: 0.27,
             relevance,
             checks: Vec::new(),
+            concepts: Vec::new(),
             width: 640,
             height: 480,
             duplicates: Vec::new(),

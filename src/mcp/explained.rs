@@ -102,4 +102,7 @@ fn demonstration(text: &mut String, on_image: &Shown) {
     if !on_image.sees.is_empty() {
         let _ = writeln!(text, "  the model sees: {}", on_image.sees.join(", "));
     }
+    if !on_image.made_of.is_empty() {
+        let _ = writeln!(text, "  made of (weight, fit to the request): {}", on_image.made_of.join(", "));
+    }
 }

@@ -18,6 +18,7 @@ mod completions;
 mod compose;
 mod detect;
 mod explained;
+mod identify;
 mod lines;
 mod prompts;
 mod quiet;

@@ -12,6 +12,7 @@ use super::answer::{self, Answer};
 use super::compose;
 use super::detect;
 use super::explained;
+use super::identify;
 use super::relate;
 use super::schema;
 use super::work::Lane;
@@ -28,6 +29,7 @@ pub(super) fn all() -> Vec<Entry> {
         detect_count(),
         spatial_relation(),
         match_captions(),
+        identify_image(),
         explain_limitation(),
         index_folder(),
     ]
@@ -109,6 +111,17 @@ fn match_captions() -> Entry {
         )
         .read_only()
         .runs(Lane::Short, wire::compose::match_captions, compose::captions)
+}
+
+fn identify_image() -> Entry {
+    Entry::new("identify_image", "Which one it is, by examples")
+        .describe(
+            "Says which label of a gallery an image belongs to, or \"unknown\": individuals, species, models, products. The \
+             gallery is a folder with a subfolder of example images for each label. Gives calibrated confidence and the nearest \
+             examples. New examples are embedded first. For plain kinds of things use classify_image.",
+        )
+        .read_only()
+        .runs(Lane::Long, wire::identify::identify, identify::identity)
 }
 
 fn index_folder() -> Entry {

@@ -41,6 +41,15 @@ impl ClipModel {
         Ok(projected)
     }
 
+    /// The class token and every patch as the image vector is made of the first: dense features. Shapes: each `[3, size, size]`
+    /// flattened -> `[batch, 1 + patches, dim]`, not normalised.
+    ///
+    /// Source: Kang et al. 2025, arXiv 2503.08723, section 5 (dense cosine similarity maps).
+    pub fn image_tokens(&self, images: &[&[f32]], backend: &Backend) -> Result<Tensor> {
+        let tokens = self.vision_model.get()?.tokens(images, backend, &mut Stages::off())?; // [batch, 1 + patches, hidden]
+        self.visual_projection.forward(&tokens) // [batch, 1 + patches, dim]
+    }
+
     /// Shape: -> `[batch, dim]`, not normalised.
     pub fn text_features(&self, texts: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
         self.text.features(texts, stages)
@@ -160,7 +169,7 @@ impl VisionTransformer {
         let class_embedding = embeddings.values("class_embedding", &[size])?;
         let class_shape = [1, 1, class_embedding.len()];
         Ok(Self {
-            patch_embedding: patch_embedding(&embeddings, config, false)?,
+            patch_embedding: patch_embedding(&embeddings.at("patch_embedding"), config, false)?,
             class_embedding: crate::compute::tensor(class_embedding, &class_shape, reader.backend())?,
             position_embedding: embeddings.embedding("position_embedding", config.num_patches() + 1, size)?,
             pre_layrnorm: reader.layer_norm(pre_norm, size, eps)?,
@@ -211,10 +220,9 @@ impl VisionTransformer {
     }
 }
 
-/// The convolution `patch_embedding`, whose stride is its kernel, as a linear layer over [`patch_rows`].
-pub(super) fn patch_embedding(embeddings: &Reader<'_>, config: &VisionConfig, bias: bool) -> Result<Linear> {
+/// A convolution whose stride is its kernel, as a linear layer over [`patch_rows`].
+pub(super) fn patch_embedding(convolution: &Reader<'_>, config: &VisionConfig, bias: bool) -> Result<Linear> {
     let (hidden, patch) = (config.tower.hidden_size, config.patch_size);
-    let convolution = embeddings.at("patch_embedding");
     let weight = convolution.values("weight", &[hidden, config.num_channels, patch, patch])?;
     let bias = if bias { Some(convolution.values("bias", &[hidden])?) } else { None };
     convolution.linear_from(hidden, config.num_channels * patch * patch, weight, bias)
@@ -222,5 +230,6 @@ pub(super) fn patch_embedding(embeddings: &Reader<'_>, config: &VisionConfig, bi
 
 /// Shape: each `[3, size, size]` flattened -> `[batch, patches, 3 * patch * patch]`.
 pub(super) fn patches(images: &[&[f32]], config: &VisionConfig, backend: &Backend) -> Result<Tensor> {
-    patch_rows(images, config.num_channels, config.image_size, config.patch_size, backend)
+    let size = (config.image_size, config.image_size);
+    patch_rows(images, config.num_channels, size, config.patch_size, backend)
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 pub(super) enum ModelConfig {
     Clip(ClipConfig),
     Siglip(SiglipConfig),
+    Dinov2(Dinov2Config),
 }
 
 /// Source: `CLIPConfig`.
@@ -104,12 +105,16 @@ impl ModelConfig {
         match top.get("model_type").and_then(Value::as_str) {
             Some("clip") => Ok(Self::Clip(source.clip()?)),
             Some("siglip") => Ok(Self::Siglip(source.siglip()?)),
+            Some("dinov2") => Ok(Self::Dinov2(source.dinov2(false)?)),
+            Some("dinov2_with_registers") => Ok(Self::Dinov2(source.dinov2(true)?)),
             Some("siglip2") => Err(refused(
                 "is a SigLIP 2 of variable resolution (NaFlex), which is not supported: take a fixed-resolution SigLIP 2, such as google/siglip2-base-patch16-224"
                     .to_owned(),
             )),
-            Some(other) => Err(refused(format!("has model_type `{other}`; `clip` and `siglip` are supported"))),
-            None => Err(refused("has no model_type; `clip` and `siglip` are supported".to_owned())),
+            Some(other) => {
+                Err(refused(format!("has model_type `{other}`; `clip`, `siglip` and `dinov2` are supported")))
+            }
+            None => Err(refused("has no model_type; `clip`, `siglip` and `dinov2` are supported".to_owned())),
         }
     }
 }
@@ -339,8 +344,10 @@ impl Section<'_> {
     }
 }
 
+mod dinov2;
 mod owl;
 #[cfg(test)]
 mod tests;
 
+pub(super) use dinov2::{Dinov2Config, is_images_only};
 pub(super) use owl::OwlConfig;

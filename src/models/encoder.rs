@@ -1,11 +1,11 @@
-//! A loaded image-text encoder: the towers and the image pipeline in front of them.
+//! A loaded encoder: the towers, or the one of a model that reads no text, and the image pipeline in front of them.
 
 use super::{ModelFiles, Scoring, Towers, open_clip};
 use crate::compute::Backend;
 use crate::error::{Error, Result};
 use crate::pixels::Preprocessor;
 
-/// A loaded image-text encoder of any supported architecture.
+/// A loaded encoder of any supported architecture.
 #[derive(Debug)]
 pub struct Encoder {
     id: String,
@@ -26,13 +26,13 @@ impl Encoder {
     pub fn load(files: &ModelFiles, backend: &Backend) -> Result<Self> {
         let json = files.preprocessor.read_text(MAX_PREPROCESSOR_BYTES, &files.id)?;
         let preprocessor = Preprocessor::from_json(&Self::preprocessor_json(json, files)?, &files.id)?;
-        let towers = Towers::load(files, backend)?;
-        let (size, (height, width)) = (towers.image_size(), preprocessor.size());
-        if (height, width) != (size, size) {
+        let towers = Towers::load_for(files, Some(preprocessor.size()), backend)?;
+        let ((high, wide), (height, width)) = (towers.image_size(), preprocessor.size());
+        if (height, width) != (high, wide) {
             return Err(Error::ModelFile {
                 model: files.id.clone(),
                 file: files.preprocessor.name(),
-                reason: format!("makes images of {width} x {height} pixels, the model takes {size} x {size}"),
+                reason: format!("makes images of {width} x {height} pixels, the model takes {wide} x {high}"),
             });
         }
         Ok(Self { id: files.id.clone(), revision: files.revision.clone(), towers, preprocessor })
@@ -76,8 +76,16 @@ impl Encoder {
         &self.preprocessor
     }
 
+    /// Whether it embeds texts too.
+    pub fn reads_texts(&self) -> bool {
+        self.towers.reads_texts()
+    }
+
     /// Softmax or sigmoid, with the checkpoint's own scale.
-    pub fn scoring(&self) -> Scoring {
+    ///
+    /// # Errors
+    /// [`Error::ReadsNoTexts`].
+    pub fn scoring(&self) -> Result<Scoring> {
         self.towers.scoring()
     }
 
@@ -89,10 +97,19 @@ impl Encoder {
         self.towers.encode_images(pixels)
     }
 
+    /// Dense features of a preprocessed image: the class token, then its patches from left to right and top to bottom. Shapes:
+    /// `[3, h, w]` flattened -> `[1 + patches][dim]`, unit length.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_images`]; the architecture has no such features.
+    pub fn encode_patches(&self, pixels: &[f32]) -> Result<Vec<Vec<f32>>> {
+        self.towers.encode_patches(pixels)
+    }
+
     /// Embeds texts, truncated at the context length as the reference does. Shape: each `[dim]`, unit length.
     ///
     /// # Errors
-    /// A text cannot be tokenized, or a tensor operation failed.
+    /// A text cannot be tokenized, or a tensor operation failed; [`Error::ReadsNoTexts`].
     pub fn encode_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
         self.towers.encode_texts(texts)
     }

@@ -1,7 +1,8 @@
-//! Image-text encoders and object detectors: architectures, the registry, weights, the tokenizer.
+//! Encoders of images, most of them of texts too, and object detectors: architectures, the registry, weights, the tokenizer.
 //!
-//! [`Encoder::load`] reads `config.json` (`config`; `open_clip` and `shapes` make one where there is none), checks and copies the checkpoint (`checkpoint`, `reader`), and builds one
-//! of the architectures (`clip`, `siglip`) from the shared layers (`transformer`). [`Detector::load`] does the same for detectors (`yolox`; `detr` and
+//! [`Encoder::load`] reads `config.json` (`config`; `open_clip` and `shapes` make one where there is none), checks and copies the
+//! checkpoint (`checkpoint`, `reader`), and builds one of the architectures (`clip`, `siglip`, `dinov2`) from the shared layers
+//! (`transformer`). [`Detector::load`] does the same for detectors (`yolox`; `detr` and
 //! `rtdetr` on `resnet` and `positioned`; `faster_rcnn` on `resnet`; `owl` on the towers of `clip`).
 
 pub mod baseline;
@@ -12,6 +13,7 @@ pub mod coco;
 mod config;
 mod detector;
 mod detr;
+mod dinov2;
 mod encoder;
 mod faster_rcnn;
 mod open_clip;
@@ -29,6 +31,7 @@ mod towers;
 mod transformer;
 pub mod verify;
 pub mod weights;
+mod words;
 mod yolox;
 
 pub use blob::{Blob, Bytes};
@@ -49,9 +52,9 @@ pub struct ModelFiles {
     pub config: Blob,
     /// `preprocessor_config.json`, or `open_clip_config.json`.
     pub preprocessor: Blob,
-    /// `tokenizer.json`; where there is none, `vocab.json` with a `merges.txt` beside it, or
-    /// [`openai_tokenizer`].
-    pub tokenizer: Blob,
+    /// `tokenizer.json`; where there is none, `vocab.json` with a `merges.txt` beside it, or [`openai_tokenizer`]. None for a
+    /// model that reads no text.
+    pub tokenizer: Option<Blob>,
     /// `model.safetensors`, or the shards that `model.safetensors.index.json` names, or `pytorch_model.bin`; the like
     /// of `open_clip`.
     pub weights: Vec<Blob>,

@@ -88,19 +88,33 @@ impl<'a> Reader<'a> {
 
     /// The query, key and value projections of an attention as one layer; the queries scaled by
     /// `1 / sqrt(head size)`, which the attention would do to every score.
-    pub fn qkv(&self, hidden: usize, heads: usize) -> Result<Linear> {
+    pub fn qkv(&self, names: [&str; 3], has_bias: bool, hidden: usize, heads: usize) -> Result<Linear> {
         let mut weight = self.room_for(3 * hidden * hidden);
         let mut bias = self.room_for(3 * hidden);
-        for name in ["q_proj", "k_proj", "v_proj"] {
+        for (place, name) in names.into_iter().enumerate() {
             let layer = self.at(name);
             layer.append("weight", &[hidden, hidden], &mut weight)?;
-            layer.append("bias", &[hidden], &mut bias)?;
-            if name == "q_proj" {
+            if has_bias {
+                layer.append("bias", &[hidden], &mut bias)?;
+            }
+            if place == 0 {
                 let scale = head_scale(hidden, heads);
                 weight.iter_mut().chain(&mut bias).for_each(|value| *value *= scale);
             }
         }
-        self.linear_from(3 * hidden, hidden, weight, Some(bias))
+        self.linear_from(3 * hidden, hidden, weight, has_bias.then_some(bias))
+    }
+
+    /// `name.weight` and `name.bias`, and where `scale` names them, the factors of its outputs multiplied in.
+    pub fn linear_scaled(&self, name: &str, scale: Option<&str>, outputs: usize, inputs: usize) -> Result<Linear> {
+        let Some(scale) = scale else { return self.linear(name, outputs, inputs) };
+        let layer = self.at(name);
+        let mut weight = layer.values("weight", &[outputs, inputs])?;
+        let mut bias = layer.values("bias", &[outputs])?;
+        let factors = self.values(scale, &[outputs])?;
+        let rows = weight.chunks_mut(inputs.max(1)).zip(&mut bias).zip(&factors);
+        rows.for_each(|((row, bias), factor)| row.iter_mut().chain([bias]).for_each(|value| *value *= factor));
+        self.linear_from(outputs, inputs, weight, Some(bias))
     }
 
     /// `name.weight` and `name.bias` of a layer normalisation.

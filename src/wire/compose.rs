@@ -5,9 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::detect::DetectedObject;
 use crate::engine::compose::{Matched, Matching, Phrase};
+use crate::engine::heatmap::HeatMap;
 use crate::engine::{Engine, Watch};
 use crate::error::{Error, Result};
 use crate::geometry::XyxyPx;
+use crate::knowledge::claims;
+use crate::knowledge::phrase::Thing;
 use crate::pixels::{self, Mark};
 
 /// Arguments of `match_captions`.
@@ -84,6 +87,10 @@ pub struct MatchResult {
     /// Where the annotated picture was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotated: Option<String>,
+    /// Where the maps of the phrases were written.
+    #[schemars(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub heatmaps: Vec<String>,
 }
 
 /// Runs `match_captions` / `match`.
@@ -110,6 +117,7 @@ fn result(matching: &Matching) -> MatchResult {
         model: matching.model.clone(),
         detector: matching.detector.clone(),
         annotated: None,
+        heatmaps: Vec::new(),
         captions,
     }
 }
@@ -185,6 +193,23 @@ pub fn annotated(engine: &Engine, result: &MatchResult, max_side: Option<u32>) -
         }
     }
     Ok(pixels::annotate(&picture.rgb, &marks, max_side))
+}
+
+/// Where CLIP sees the things that the captions name, each once; and the part of the picture that it looks at.
+///
+/// # Errors
+/// No caption names a thing; the model has no dense features; the image cannot be read any more; the caller cancelled.
+pub fn heat_maps(engine: &Engine, result: &MatchResult, watch: &Watch<'_>) -> Result<(image::RgbImage, Vec<HeatMap>)> {
+    let mut things: Vec<String> = Vec::new();
+    for caption in &result.captions {
+        for words in claims::read(&caption.text).things.iter().map(Thing::words) {
+            if !things.contains(&words) {
+                things.push(words);
+            }
+        }
+    }
+    let encoder = engine.encoder(&result.model, watch)?;
+    engine.heat_maps(&result.path, &things, &encoder, watch)
 }
 
 /// As [`annotated`], as a JPEG.

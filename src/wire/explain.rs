@@ -111,6 +111,9 @@ pub struct Shown {
     pub noise_sigma: f32,
     /// What the model sees: the neutral texts that fit best.
     pub sees: Vec<String>,
+    /// What the image is made of: words with their weights, and how near each is to the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub made_of: Vec<String>,
     /// Why there are no counterfactuals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -291,6 +294,11 @@ impl From<Demonstration> for Shown {
             spread: digits(shown.spread),
             noise_sigma: hundredths(NOISE_SIGMA),
             sees: shown.nearest.into_iter().map(|(text, sigma)| format!("{text} ({sigma:+.1} sigma)")).collect(),
+            made_of: shown
+                .concepts
+                .iter()
+                .map(|one| format!("{} {:.2} ({:+.2})", one.text, one.weight, one.fits))
+                .collect(),
             note: shown.why_none,
         }
     }

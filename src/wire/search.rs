@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::compose::Phrase;
+use crate::engine::concepts::Concept;
 use crate::engine::verified::{Effort, PASSES};
 use crate::engine::{Engine, Watch, find};
 use crate::error::{Error, Result};
@@ -63,6 +64,24 @@ pub struct Check {
     pub seen: String,
 }
 
+/// A word and its part in a picture's vector.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ConceptPart {
+    /// The word.
+    pub concept: String,
+    /// Its weight in the mix.
+    pub weight: f32,
+    /// How near it is to the query, -1 to 1, less what all words have in common.
+    pub fits: f32,
+}
+
+impl From<Concept> for ConceptPart {
+    fn from(concept: Concept) -> Self {
+        let rounded = |value: f32| (value * 1e3).round() / 1e3;
+        Self { weight: rounded(concept.weight), fits: rounded(concept.fits), concept: concept.text }
+    }
+}
+
 /// One hit.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Hit {
@@ -74,6 +93,10 @@ pub struct Hit {
     pub relevance: f32,
     /// Verification of what CLIP cannot see.
     pub checks: Vec<Check>,
+    /// What it is made of in the model's eyes; only on request.
+    #[schemars(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub concepts: Vec<ConceptPart>,
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
@@ -125,6 +148,8 @@ pub struct Filters {
     pub all_duplicates: bool,
     /// How much is spent on checking.
     pub effort: Effort,
+    /// Tell what each hit is made of.
+    pub explain: bool,
 }
 
 /// The catalogue's name of a format.
@@ -185,15 +210,18 @@ pub fn search_filtered(
         min_relevance: args.min_relevance,
         filter: filters.resolve()?,
         group_duplicates: !filters.all_duplicates,
+        explain: filters.explain,
         verify: (args.verify != Some(false)).then_some(filters.effort),
     };
     let found = engine.find(&request, watch)?;
+    let mut concepts = found.concepts.into_iter();
     let phrases = found.phrases.iter().map(|phrases| phrases.iter().map(check).collect());
     let results = found.outcome.hits.into_iter().zip(phrases).map(|(hit, checks)| Hit {
         path: hit.file.path.display().to_string(),
         score: hit.score,
         relevance: hit.relevance,
         checks,
+        concepts: concepts.next().unwrap_or_default().into_iter().map(ConceptPart::from).collect(),
         width: hit.file.width,
         height: hit.file.height,
         duplicates: hit.duplicates.iter().map(|path| path.display().to_string()).collect(),

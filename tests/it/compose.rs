@@ -2,6 +2,9 @@
 
 use std::process::Stdio;
 
+use clip_aware::compute::Backend;
+use clip_aware::models::Encoder;
+use clip_aware::models::starter::starter_files;
 use serde_json::{Value, json};
 
 use crate::mcp_client::{Server, initialize, request};
@@ -202,4 +205,80 @@ fn a_diagnosis_shows_what_each_tool_sees_of_the_phrases() {
     assert!(phrases[1]["seen"].as_str().unwrap().contains("does not know it"), "{told}");
     let read = world.run(&[&STARTER[..], &arguments[1..]].concat());
     assert!(read.stdout.contains("phrase") && read.stdout.contains("1 found"), "{}", read.stdout);
+}
+
+#[test]
+fn a_search_tells_what_its_hits_are_made_of() {
+    let (world, truth) = scenes("gallery", 40);
+    world.run(&[&STARTER[..], &["index", "scenes"]].concat()).expect(0);
+    let arguments = ["--json", "search", "a red circle", "--top", "3", "--explain", "--min-relevance", "0"];
+    let found = world.run(&[&STARTER[..], &arguments].concat()).object();
+    let hits = found["results"].as_array().unwrap();
+    let mut named = 0;
+    for hit in hits {
+        let scene =
+            truth.iter().find(|scene| hit["path"].as_str().unwrap().ends_with(scene["image"].as_str().unwrap()));
+        let object = &scene.unwrap()["objects"][0];
+        let concepts = hit["concepts"].as_array().unwrap();
+        assert!(!concepts.is_empty() && concepts.len() <= 6, "{hit}");
+        assert!(concepts.iter().all(|one| one["weight"].as_f64().unwrap() > 0.0), "{hit}");
+        let words = concepts.iter().map(|one| one["concept"].as_str().unwrap()).collect::<Vec<_>>().join(" ");
+        named += u32::from(
+            words.contains(object["colour"].as_str().unwrap()) || words.contains(object["shape"].as_str().unwrap()),
+        );
+    }
+    assert!(named >= 2, "{found}");
+    let read = world.run(&[&STARTER[..], &arguments[1..]].concat());
+    assert!(read.stdout.contains("made of  "), "{}", read.stdout);
+    let plain = world.run(&[&STARTER[..], &arguments[..5]].concat()).object();
+    assert!(plain["results"].as_array().unwrap().iter().all(|hit| hit.get("concepts").is_none()), "{plain}");
+}
+
+#[test]
+fn a_heat_map_is_written_for_each_phrase() {
+    let (world, truth) = scenes("binding", 1);
+    let shape = truth[0]["objects"][0]["shape"].as_str().unwrap();
+    let caption = format!("a {shape} without a dog");
+    let arguments = ["match", "scenes/000000.png", "--caption", caption.as_str(), "--heatmap", "maps"];
+    let ran = world.run(&[&STARTER[..], &["--json"], &arguments].concat()).object();
+    let written: Vec<&str> = ran["heatmaps"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+    assert_eq!(written, [format!("maps/000000.{shape}.heat.png"), "maps/000000.dog.heat.png".to_owned()]);
+    for path in written {
+        let map = image::open(world.root.join(path)).unwrap();
+        assert_eq!((map.width(), map.height()), (672, 672));
+    }
+    image::RgbImage::new(3, 3).save(world.root.join(format!("maps/000000.{shape}.heat.png"))).unwrap();
+    let refused = world.run(&[&STARTER[..], &arguments].concat()).expect(2);
+    assert!(refused.stderr.contains("would replace"), "{}", refused.stderr);
+}
+
+/// The class token is projected as the image vector is, so the first row must be that.
+#[test]
+fn dense_features_begin_with_the_image_vector() {
+    let encoder = Encoder::load(&starter_files(), &Backend::cpu()).unwrap();
+    let picture = image::RgbImage::from_fn(200, 150, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+    let pixels = encoder.preprocessor().apply(&picture);
+    let vector = encoder.encode_images(std::slice::from_ref(&pixels)).unwrap().remove(0);
+    let patches = encoder.encode_patches(&pixels).unwrap();
+    assert_eq!((patches.len() - 1).isqrt().pow(2), patches.len() - 1);
+    for (one, other) in vector.iter().zip(&patches[0]) {
+        assert!((one - other).abs() < 1e-5, "{one} and {other}");
+    }
+}
+
+/// A detector has one name for men and women: which it is, CLIP is asked on the box, or the answer says that nobody was.
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn what_a_detector_has_no_word_for_is_not_taken_for_seen() {
+    let world = World::new();
+    let root = crate::shared().canonicalize().unwrap().display().to_string();
+    let photo = format!("{root}/photos/coco/images/000000000036.jpg");
+    let detector = format!("{root}/models/yolox-nano");
+    let global = ["--root", root.as_str(), "--model", "starter", "--detector", detector.as_str(), "--json", "match"];
+    let captions = ["--caption", "a woman", "--caption", "a person", "--caption", "a person without an umbrella"];
+    let answer = world.run(&[&global[..], &[photo.as_str()], &captions].concat()).object();
+    let phrase = |caption: usize, at: usize| answer["captions"][caption]["phrases"][at].clone();
+    assert!(phrase(0, 0)["seen"].as_str().unwrap().contains("not checked: that it is a woman"), "{answer}");
+    assert_eq!(phrase(1, 0)["seen"], "1 found", "{answer}");
+    assert_eq!(phrase(2, 1)["verdict"], "fails", "{answer}");
 }

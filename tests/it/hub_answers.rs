@@ -252,7 +252,7 @@ fn a_repository_in_open_clip_layout_is_fetched_whole() {
         (files.config.name(), files.preprocessor.name()),
         ("open_clip_config.json".into(), "open_clip_config.json".into())
     );
-    assert_eq!(files.tokenizer.name(), "OpenAI's tokenizer");
+    assert_eq!(files.tokenizer.unwrap().name(), "OpenAI's tokenizer");
     let again = setup.fetch().unwrap();
     assert_eq!((again.transferred, again.files.revision.as_str()), (0, COMMIT));
 }

@@ -41,7 +41,7 @@ fn towers(folder: &Path, tokenizer: Blob) -> Towers {
         revision: "test".to_owned(),
         config: file("config.json"),
         preprocessor: file("preprocessor_config.json"),
-        tokenizer,
+        tokenizer: Some(tokenizer),
         weights: vec![Blob::File(weights)],
     };
     Towers::load(&files, &Backend::cpu()).unwrap()

@@ -9,7 +9,7 @@ use crate::engine::encoders::encode_pictures;
 use crate::error::Result;
 use crate::geometry::XyxyPx;
 use crate::index::calibration::dot;
-use crate::knowledge::attributes::{Test, test};
+use crate::knowledge::attributes::{Test, narrower, test};
 use crate::models::{Detection, Encoder, Scoring};
 
 /// Boxes of one thing whose attributes are looked at, best first: more cost a pass of the image tower each and hardly change
@@ -67,6 +67,22 @@ pub(super) fn ask(word: &str, head: &str, encoder: Option<&Encoder>, watch: &Wat
         _ => Way::Unknown,
     };
     Ok(Asked { word: word.to_owned(), way })
+}
+
+/// How to ask whether a thing is what the text calls it and not its like: the detector's "person" may be a man or a woman.
+///
+/// # Errors
+/// The model fails; the caller cancelled.
+pub(super) fn ask_name(name: &str, encoder: Option<&Encoder>, watch: &Watch<'_>) -> Result<Asked> {
+    let way = match (narrower(name), encoder) {
+        (Some(words), Some(encoder)) => {
+            let texts: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let directions = self::directions(encoder, &texts, watch)?;
+            known(directions, words.iter().position(|word| *word == name).unwrap_or_default())
+        }
+        _ => Way::Unknown,
+    };
+    Ok(Asked { word: format!("that it is a {name}"), way })
 }
 
 /// Directions of short descriptions. Shape: each `[dim]`, unit length.
@@ -154,9 +170,11 @@ impl<'a> Crops<'a> {
 
     /// Softmax over the words at the model's own temperature.
     fn share(&self, vector: &[f32], directions: &[Vec<f32>], wanted: usize) -> f32 {
-        let scale = self.encoder.map_or(100.0, |encoder| match encoder.scoring() {
-            Scoring::Softmax { scale } | Scoring::Sigmoid { scale, .. } => scale,
-        });
+        // A model without texts has no words to weigh.
+        let Some(Ok(Scoring::Softmax { scale } | Scoring::Sigmoid { scale, .. })) = self.encoder.map(Encoder::scoring)
+        else {
+            return 1.0 / directions.len().max(1) as f32;
+        };
         let scores: Vec<f32> = directions.iter().map(|direction| scale * dot(direction, vector)).collect();
         let most = scores.iter().copied().fold(f32::MIN, f32::max);
         let sum: f32 = scores.iter().map(|score| (score - most).exp()).sum();

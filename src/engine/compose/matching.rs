@@ -125,7 +125,7 @@ fn beside_clip(
     phrases: Vec<Vec<Phrase>>,
 ) -> Result<Vec<Matched>> {
     let cosines: Vec<f32> = encoder.encode_texts(captions)?.iter().map(|text| dot(text, vector)).collect();
-    let (Scoring::Softmax { scale } | Scoring::Sigmoid { scale, .. }) = encoder.scoring();
+    let (Scoring::Softmax { scale } | Scoring::Sigmoid { scale, .. }) = encoder.scoring()?;
     let shares = softmax(&cosines, scale);
     let matched = captions.iter().zip(phrases).zip(cosines.iter().zip(shares));
     let matched = matched.map(|((text, phrases), (clip_score, clip_share))| Matched {

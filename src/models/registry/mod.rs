@@ -1,16 +1,31 @@
 //! The table of known models: what each is good for, where it is, how large, under which licence.
 //!
-//! Only checkpoints in transformers layout (`CLIPModel`, `SiglipModel`) are listed, since that is what is read here.
+//! Only checkpoints in transformers layout (`CLIPModel`, `SiglipModel`, `Dinov2Model`) are listed, since that is what is read here.
 //! A commit is pinned where public code names it for this repository; without one `main` is resolved at the first
 //! download, and that commit is recorded in the cache and used from then on. Sizes are those of 32-bit weights.
 
 use std::fmt::Write as _;
 
 mod detectors;
+mod dinov2;
 mod table;
 
 pub use detectors::{DetectorEntry, DetectorWeights, detectors, detectors_markdown, easiest_detector, find_detector};
-use table::ENTRIES;
+use dinov2::DINOV2;
+use table::ENCODERS;
+
+/// The encoders of images and texts, then those of images only.
+static ENTRIES: [Entry; ENCODERS.len() + DINOV2.len()] = joined();
+
+const fn joined() -> [Entry; ENCODERS.len() + DINOV2.len()] {
+    let mut all = [ENCODERS[0]; ENCODERS.len() + DINOV2.len()];
+    let mut place = 0;
+    while place < all.len() {
+        all[place] = if place < ENCODERS.len() { ENCODERS[place] } else { DINOV2[place - ENCODERS.len()] };
+        place += 1;
+    }
+    all
+}
 
 /// The reference class that a checkpoint was saved from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -20,6 +35,8 @@ pub enum Architecture {
     Clip,
     /// `SiglipModel`: a sigmoid per label.
     Siglip,
+    /// `Dinov2Model`, `Dinov2WithRegistersModel`: images only.
+    Dinov2,
 }
 
 /// What a published figure measures; all in percent.
@@ -62,7 +79,7 @@ pub struct Entry {
     pub architecture: Architecture,
     /// Licence of the weights: an SPDX name, or a note.
     pub licence: &'static str,
-    /// Parameters of both towers, millions.
+    /// Parameters of all towers, millions.
     pub parameters_million: u32,
     /// Size of the download, MiB, rounded: parameters times four bytes where the hub's own figure was not seen.
     pub download_mib: u32,
@@ -70,7 +87,7 @@ pub struct Entry {
     pub dim: usize,
     /// Side of the square input image, pixels.
     pub image_size: u32,
-    /// Longest text, tokens.
+    /// Longest text, tokens; 0 where it reads none.
     pub context_length: usize,
     /// When to choose it.
     pub good_for: &'static str,

@@ -31,7 +31,7 @@ pub struct FileRow {
 /// # Errors
 /// Only [`Error::Cancelled`]; a file that cannot be read is a row that is not `ok`.
 pub fn files(files: &ModelFiles, cancel: &AtomicBool) -> Result<Vec<FileRow>> {
-    check([&files.config, &files.preprocessor, &files.tokenizer].into_iter(), &files.weights, cancel)
+    check([&files.config, &files.preprocessor].into_iter().chain(&files.tokenizer), &files.weights, cancel)
 }
 
 /// As [`files`], of a detector.
@@ -130,7 +130,7 @@ mod tests {
             revision: "r".into(),
             config: write("config.json", b"{}"),
             preprocessor: write("preprocessor_config.json", b"{}"),
-            tokenizer: write("tokenizer.json", b"{}"),
+            tokenizer: Some(write("tokenizer.json", b"{}")),
             weights: vec![write("model.safetensors", weights)],
         }
     }

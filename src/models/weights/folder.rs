@@ -22,7 +22,8 @@ pub(super) fn open(folder: &Path) -> Result<ModelFiles> {
     let folder = folder.canonicalize().map_err(Error::io("open", folder))?;
     let id = folder.display().to_string();
     let has = |file: &str| folder.join(file).is_file();
-    let layout = Layout::choose(Kind::Encoder, &has).map_err(|missing| {
+    let mut config = || std::fs::read(folder.join("config.json")).ok();
+    let layout = Layout::choose(Kind::Encoder, &has, &mut config).map_err(|missing| {
         let instead = layout::instead(&has).map(|what| format!("; {what}")).unwrap_or_default();
         Error::ModelFile { model: id.clone(), file: missing.join(", "), reason: format!("not in the folder{instead}") }
     })?;

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use crate::models::config::is_images_only;
 use crate::models::{Blob, DetectorFiles, ModelFiles, openai_tokenizer};
 
 /// What a repository or folder is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An image-text encoder.
+    /// An encoder: its config says whether it reads texts, and so needs a tokenizer.
     Encoder,
     /// An object detector: a tokenizer is taken where there is one.
     Detector,
@@ -54,23 +55,28 @@ pub(super) struct Layout {
     pub(super) config: &'static str,
     /// `preprocessor_config.json` or `processor_config.json`, or [`OPEN_CLIP_CONFIG`].
     pub(super) preprocessor: &'static str,
-    /// `tokenizer.json`, or `vocab.json` and `merges.txt`; may be none for a detector, and in `open_clip` layout, where it is
-    /// `OpenAI`'s then.
+    /// `tokenizer.json`, or `vocab.json` and `merges.txt`; may be none for a detector, for an encoder of images only, and in
+    /// `open_clip` layout, where it is `OpenAI`'s then.
     pub(super) tokenizer: &'static [&'static str],
     /// The weights, or [`SHARD_INDEX`], which names them.
     pub(super) weights: &'static str,
 }
 
 impl Layout {
-    /// Chooses among the files that are there.
+    /// Chooses among the files that are there; `config` reads `config.json`, as far as it is here.
     ///
     /// # Errors
     /// One entry per part that is missing.
-    pub(super) fn choose(kind: Kind, has: &dyn Fn(&str) -> bool) -> Result<Self, Vec<String>> {
-        let tokenizer = match kind {
-            Kind::Encoder => TOKENIZER.choose(has),
+    pub(super) fn choose(
+        kind: Kind,
+        has: &dyn Fn(&str) -> bool,
+        config: &mut dyn FnMut() -> Option<Vec<u8>>,
+    ) -> Result<Self, Vec<String>> {
+        let tokenizer = match (kind, TOKENIZER.choose(has)) {
+            (_, Ok(files)) => Ok(files),
+            (Kind::Encoder, Err(missing)) if !config().is_some_and(|config| is_images_only(&config)) => Err(missing),
             // Which words a detector reads, if any, its config says when it is loaded.
-            Kind::Detector => Ok(TOKENIZER.choose(has).unwrap_or_default()),
+            (Kind::Encoder | Kind::Detector, Err(_)) => Ok(<&[&str]>::default()),
         };
         match [CONFIG.choose(has), PREPROCESSOR.choose(has), tokenizer, WEIGHTS.choose(has)] {
             [Ok([config]), Ok([preprocessor]), Ok(tokenizer), Ok([weights])] => {
@@ -134,7 +140,9 @@ impl Assembled {
     /// As an encoder's. With `vocab.json` and `merges.txt` the tokenizer is `vocab.json`; the merges lie beside it.
     pub(super) fn encoder(self) -> ModelFiles {
         let Self { id, revision, config, preprocessor, tokenizer, weights } = self;
-        let tokenizer = tokenizer.unwrap_or_else(openai_tokenizer);
+        // `open_clip` builds the one of OpenAI in.
+        let openai = || (config.name() == OPEN_CLIP_CONFIG).then(openai_tokenizer);
+        let tokenizer = tokenizer.or_else(openai);
         ModelFiles { id, revision, config, preprocessor, tokenizer, weights }
     }
 
@@ -185,7 +193,7 @@ mod tests {
     use super::*;
 
     fn choose(files: &[&str]) -> Result<Layout, Vec<String>> {
-        Layout::choose(Kind::Encoder, &|file| files.contains(&file))
+        Layout::choose(Kind::Encoder, &|file| files.contains(&file), &mut || None)
     }
 
     #[test]
@@ -227,19 +235,33 @@ mod tests {
         files.push("model.safetensors");
         assert_eq!(choose(&files).unwrap().files()[3], "model.safetensors");
         assert!(choose(&["open_clip_config.json"]).is_err());
-        assert!(Layout::choose(Kind::Detector, &|file| file.starts_with("open_clip")).is_err());
+        assert!(Layout::choose(Kind::Detector, &|file| file.starts_with("open_clip"), &mut || None).is_err());
     }
 
     #[test]
     fn a_detector_needs_no_tokenizer() {
         let files = ["config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"];
-        let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file)).unwrap();
+        let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file), &mut || None).unwrap();
         assert_eq!(layout.files(), &files[..3]);
         let words = ["vocab.json", "merges.txt"];
-        let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file) || words.contains(&file)).unwrap();
+        let has = |file: &str| files.contains(&file) || words.contains(&file);
+        let layout = Layout::choose(Kind::Detector, &has, &mut || None).unwrap();
         assert_eq!(layout.tokenizer, words);
-        let missing = Layout::choose(Kind::Detector, &|file| file == "config.json").unwrap_err();
+        let missing = Layout::choose(Kind::Detector, &|file| file == "config.json", &mut || None).unwrap_err();
         assert_eq!(missing.len(), 2, "{missing:?}");
+    }
+
+    #[test]
+    fn an_encoder_of_images_only_needs_no_tokenizer() {
+        let files = ["config.json", "preprocessor_config.json", "model.safetensors"];
+        let choose = |model_type: &str| {
+            let config = format!(r#"{{"model_type": "{model_type}"}}"#);
+            let has = |file: &str| files.contains(&file);
+            Layout::choose(Kind::Encoder, &has, &mut || Some(config.clone().into_bytes()))
+        };
+        assert_eq!(choose("dinov2").unwrap().files(), files);
+        assert_eq!(choose("dinov2_with_registers").unwrap().files(), files);
+        assert_eq!(choose("clip").unwrap_err(), ["tokenizer.json (or vocab.json with merges.txt)"]);
     }
 
     #[test]

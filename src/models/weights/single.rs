@@ -39,20 +39,21 @@ pub(super) fn open(path: &Path) -> Result<ModelFiles> {
         Some(config) => config,
         None => guessed(&checkpoint, &path, &id)?,
     };
-    let (preprocessor, tokenizer) = match (preprocessor, TOKENIZERS.into_iter().find_map(beside)) {
-        (Some(preprocessor), Some(tokenizer)) => (preprocessor, tokenizer),
-        (preprocessor, tokenizer) => {
-            let ModelConfig::Clip(clip) = ModelConfig::read(&config, &id)? else {
-                let (file, reason) =
-                    (format!("{}, {}", PREPROCESSORS[0], TOKENIZERS[0]), "not beside the weights".to_owned());
-                return Err(Error::ModelFile { model: id, file, reason });
-            };
+    let tokenizer = TOKENIZERS.into_iter().find_map(beside);
+    let (preprocessor, tokenizer) = match (preprocessor, tokenizer, ModelConfig::read(&config, &id)?) {
+        (Some(preprocessor), tokenizer @ Some(_), _) => (preprocessor, tokenizer),
+        (Some(preprocessor), None, ModelConfig::Dinov2(_)) => (preprocessor, None),
+        (preprocessor, tokenizer, ModelConfig::Clip(clip)) => {
             let openai =
                 || Blob::Made { name: config.name(), text: shapes::preprocessor(clip.vision.image_size).to_string() };
-            (preprocessor.unwrap_or_else(openai), tokenizer.unwrap_or_else(openai_tokenizer))
+            (preprocessor.unwrap_or_else(openai), tokenizer.or_else(|| Some(openai_tokenizer())))
+        }
+        _ => {
+            let file = format!("{}, {}", PREPROCESSORS[0], TOKENIZERS[0]);
+            return Err(Error::ModelFile { model: id, file, reason: "not beside the weights".to_owned() });
         }
     };
-    let small = [&config, &preprocessor, &tokenizer].into_iter();
+    let small = [&config, &preprocessor].into_iter().chain(&tokenizer);
     let revision = folder::fingerprint(small.chain(beside("merges.txt").as_ref()), &weights)?;
     Ok(ModelFiles { id, revision, config, preprocessor, tokenizer, weights })
 }
