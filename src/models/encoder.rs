@@ -89,6 +89,11 @@ impl Encoder {
         self.towers.scoring()
     }
 
+    /// Tokens of an image where there are dense features: the class token and the patches.
+    pub fn image_tokens(&self) -> Option<usize> {
+        self.towers.image_tokens()
+    }
+
     /// Embeds preprocessed images. Shapes: each `[3, h, w]` flattened -> each `[dim]`, unit length.
     ///
     /// # Errors
@@ -104,6 +109,14 @@ impl Encoder {
     /// As [`Encoder::encode_images`]; the architecture has no such features.
     pub fn encode_patches(&self, pixels: &[f32]) -> Result<Vec<Vec<f32>>> {
         self.towers.encode_patches(pixels)
+    }
+
+    /// Dense features of texts: every token, texts cut or filled up to `len` of them. Shape: each `[len][dim]`, unit length.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_texts`]; the architecture has no such features, or takes fewer tokens.
+    pub fn encode_text_tokens(&self, texts: &[String], len: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        self.towers.encode_text_tokens(texts, len)
     }
 
     /// Embeds texts, truncated at the context length as the reference does. Shape: each `[dim]`, unit length.

@@ -11,6 +11,7 @@ mod checkpoint;
 mod clip;
 pub mod coco;
 mod config;
+mod dcsm;
 mod detector;
 mod detr;
 mod dinov2;
@@ -35,6 +36,7 @@ mod words;
 mod yolox;
 
 pub use blob::{Blob, Bytes};
+pub use dcsm::Dcsm;
 pub use detector::{Counting, Detection, Detector, DetectorFiles, Geometry, Stage};
 pub use encoder::Encoder;
 pub use tokenizer::{Tokens, openai_tokenizer};

@@ -4,6 +4,7 @@ mod architecture;
 mod checkpoints;
 mod cli;
 mod compose;
+mod dcsm;
 mod detect;
 mod detr;
 mod dinov2;

@@ -11,6 +11,8 @@ use super::pickle::{Id, Node, Pickle};
 
 /// Where training code keeps the weights beside the optimiser's state.
 const KEYS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
+/// Where Python's modules keep tensors and other modules.
+const DICTS: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 /// Modules inside each other; CLIP has seven.
 const MAX_DEPTH: usize = 64;
 /// Members of all modules.
@@ -87,20 +89,29 @@ pub(super) fn tensors<'a>(pickle: &Pickle<'a>) -> Result<Vec<Tensor<'a>>, String
                 found.extend(tensor(pickle, *value, name)?);
             }
         }
+        // Beside a state dict may lie whole modules.
+        for (key, value) in if inner.is_some() { pairs } else { &[] } {
+            if let Some(name) = pickle.text(*key).filter(|_| state(pickle, *value).is_some()) {
+                modules(pickle, *value, name, &mut found)?;
+            }
+        }
     } else if state(pickle, pickle.root()).is_some() {
-        modules(pickle, &mut found)?;
+        modules(pickle, pickle.root(), "", &mut found)?;
     } else {
         return Err("it holds no dict and no module".to_owned());
     }
     Ok(found)
 }
 
-/// Walks the modules; each holds its tensors and further modules as attributes.
-fn modules<'a>(pickle: &Pickle<'a>, found: &mut Vec<Tensor<'a>>) -> Result<(), String> {
-    let mut waiting = vec![(pickle.root(), String::new(), 0)];
+/// Walks a module and those in it; `TorchScript`'s hold their tensors and further modules as attributes, Python's in three dicts.
+fn modules<'a>(pickle: &Pickle<'a>, root: Id, name: &str, found: &mut Vec<Tensor<'a>>) -> Result<(), String> {
+    let mut waiting = vec![(root, name.to_owned(), 0)];
     let mut members = 0;
     while let Some((module, prefix, depth)) = waiting.pop() {
-        for (key, value) in state(pickle, module).unwrap_or_default() {
+        let attributes = state(pickle, module).unwrap_or_default();
+        let dicts = attributes.iter().filter(|(key, _)| pickle.text(*key).is_some_and(|key| DICTS.contains(&key)));
+        let inner = dicts.filter_map(|(_, dict)| pickle.dict(*dict)).flatten();
+        for (key, value) in attributes.iter().chain(inner) {
             members += 1;
             // One module that stands in many places would be walked for each of them.
             if members > MAX_MEMBERS || depth > MAX_DEPTH {

@@ -74,7 +74,11 @@ impl Layout {
     ) -> Result<Self, Vec<String>> {
         let tokenizer = match (kind, TOKENIZER.choose(has)) {
             (_, Ok(files)) => Ok(files),
-            (Kind::Encoder, Err(missing)) if !config().is_some_and(|config| is_images_only(&config)) => Err(missing),
+            (Kind::Encoder, Err(missing))
+                if !has("config.json") || !config().is_some_and(|config| is_images_only(&config)) =>
+            {
+                Err(missing)
+            }
             // Which words a detector reads, if any, its config says when it is loaded.
             (Kind::Encoder | Kind::Detector, Err(_)) => Ok(<&[&str]>::default()),
         };
