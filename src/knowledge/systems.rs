@@ -180,7 +180,7 @@ pub static ALL: &[System] = &[
         "dcsm",
         "DCSM",
         "scores the whole map of cosines between image patches and words instead of two single vectors",
-        "the authors' repository, Raphoo/DCSM_Ideal_CLIP",
+        "the authors' repository, Raphoo/DCSM_Ideal_CLIP; then clip-aware match --dcsm FILE",
         &sources::IDEAL,
     ),
     theirs(
