@@ -5,6 +5,7 @@ pub mod classify;
 pub mod compose;
 pub mod concepts;
 pub mod counting;
+mod dense;
 pub mod detect;
 mod detectors;
 pub mod diagnose;
@@ -82,6 +83,7 @@ pub struct Engine {
     encoders: encoders::Encoders,
     detectors: detectors::Detectors,
     classifiers: classifiers::Classifiers,
+    dense: dense::Network,
     vectors: VectorCache,
 }
 
@@ -93,6 +95,7 @@ impl Engine {
             encoders: encoders::Encoders::default(),
             detectors: detectors::Detectors::default(),
             classifiers: classifiers::Classifiers::default(),
+            dense: dense::Network::default(),
             vectors: VectorCache::default(),
         }
     }

@@ -4,7 +4,9 @@
 //! al. 2018, arXiv:1801.09414. Names are the checkpoint's.
 
 use candle_core::Tensor;
+use serde_json::{Value, json};
 
+use super::checkpoint::Checkpoint;
 use super::config::IresnetConfig;
 use super::reader::Reader;
 use super::resnet::BATCH_NORM_EPS;
@@ -118,4 +120,36 @@ impl IBasicBlock {
             None => self.conv2.forward_plus(&y, x, None),
         }
     }
+}
+
+/// The `config.json` of a checkpoint that comes without one, read off the shapes of its tensors; none for another architecture.
+pub(super) fn described(checkpoint: &Checkpoint) -> Option<Value> {
+    let shape = |name: &str| checkpoint.get(name).map(|entry| entry.shape.as_slice());
+    shape("layer1.0.prelu.weight")?;
+    let mut depths = Vec::new();
+    let mut widths = Vec::new();
+    for layer in 1.. {
+        let depth = (0..).take_while(|block| shape(&format!("layer{layer}.{block}.conv1.weight")).is_some()).count();
+        if depth == 0 {
+            break;
+        }
+        depths.push(depth);
+        widths.push(*shape(&format!("layer{layer}.0.conv1.weight"))?.first()?);
+    }
+    let [dim, inputs] = <[usize; 2]>::try_from(shape("fc.weight")?).ok()?;
+    let last_side = (inputs / (*widths.last()?).max(1)).isqrt();
+    let image_size = last_side << depths.len();
+    Some(json!({
+        "model_type": "iresnet", "depths": depths, "hidden_sizes": widths, "embedding_size": dim, "image_size": image_size,
+    }))
+}
+
+/// The `preprocessor_config.json` of a checkpoint that comes without one, for crops of this side.
+///
+/// Source: `recognition/arcface_torch/inference.py`: RGB, `(x / 255 - 0.5) / 0.5`.
+pub(super) fn preprocessor(image_size: usize) -> Value {
+    json!({
+        "image_processor_type": "ViTImageProcessor", "size": {"height": image_size, "width": image_size}, "resample": 2,
+        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    })
 }

@@ -91,6 +91,21 @@ fn an_answer_about_faces_speaks_of_consent_alignment_and_licence() {
     }
     assert_eq!(answer["candidates"][0]["label"], "ada", "{answer}");
     assert!(answer["candidates"][0]["nearest"][0]["similarity"].as_f64().unwrap() > 0.99, "{answer}");
+    // The file alone, under whatever name: all follows from its tensors.
+    let file =
+        world.write("backbone.safetensors", &std::fs::read(folder("iresnet-b").join("model.safetensors")).unwrap());
+    let by_file = world.run(&[
+        "--identifier",
+        file.to_str().unwrap(),
+        "--json",
+        "identify",
+        "squares/000000.png",
+        "--gallery",
+        "gallery",
+    ]);
+    let by_file = by_file.object();
+    assert_eq!((&by_file["candidates"], &by_file["notes"]), (&answer["candidates"], &answer["notes"]));
+    assert_eq!(by_file["model"], file.canonicalize().unwrap().to_str().unwrap());
     // What is no aligned crop names nobody.
     let wide = world.root.join("wide.png");
     image::RgbImage::new(64, 40).save(&wide).unwrap();
