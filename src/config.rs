@@ -72,6 +72,8 @@ pub struct Config {
     pub detector: Option<String>,
     /// `--identifier`, likewise: what `identify` compares with.
     pub identifier: Option<String>,
+    /// `--dcsm`: the file of a network that scores captions by dense cosine similarity maps.
+    pub dcsm: Option<PathBuf>,
     /// `--device`.
     pub device: DeviceChoice,
     /// `--precision`.
@@ -105,6 +107,8 @@ pub struct Requested {
     pub detector: Option<String>,
     /// `--identifier`.
     pub identifier: Option<String>,
+    /// `--dcsm`.
+    pub dcsm: Option<PathBuf>,
     /// `--device`.
     pub device: Option<DeviceChoice>,
     /// `--precision`.
@@ -135,6 +139,7 @@ struct ConfigFile {
     model: Option<String>,
     detector: Option<String>,
     identifier: Option<String>,
+    dcsm: Option<PathBuf>,
     device: Option<DeviceChoice>,
     precision: Option<PrecisionChoice>,
     threads: Option<usize>,
@@ -176,6 +181,7 @@ impl Config {
             model: requested.model.or(file.model),
             detector: requested.detector.or(file.detector),
             identifier: requested.identifier.or(file.identifier),
+            dcsm: requested.dcsm.or(file.dcsm),
             device: requested.device.or(file.device).unwrap_or_default(),
             precision: requested.precision.or(file.precision).unwrap_or_default(),
             threads,

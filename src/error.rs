@@ -355,7 +355,10 @@ impl Error {
             Self::ImageTooLarge { .. } => "raise the limit with `--max-megapixels N`, or scale the image down".into(),
             Self::UrlsAreOff { .. } => "start with `--allow-url`, or save the image inside a root".into(),
             Self::UnknownModel { known, .. } => {
-                format!("use one of {}, a hub id `owner/name[@revision]`, or a model folder", known.join(", "))
+                format!(
+                    "use one of {}, a hub id `owner/name[@revision]`, or the path of a model folder or a file of weights",
+                    known.join(", ")
+                )
             }
             Self::UnknownDetector { known, .. } => {
                 format!(

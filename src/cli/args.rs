@@ -50,6 +50,9 @@ pub struct Global {
     /// Model that `identify` compares with, as for `--model` [default: a `dinov2-...` on this machine, else that of `--model`].
     #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_IDENTIFIER")]
     pub identifier: Option<String>,
+    /// The authors' file of a DCSM network (arXiv 2503.08723), which then scores the captions of `match` too.
+    #[arg(long, global = true, value_name = "FILE", env = "CLIP_AWARE_DCSM", value_parser = path())]
+    pub dcsm: Option<PathBuf>,
     /// Where models run [default: auto].
     #[arg(long, global = true, value_enum, env = "CLIP_AWARE_DEVICE")]
     pub device: Option<DeviceChoice>,
@@ -100,6 +103,7 @@ impl Global {
             model: self.model.filter(|model| !model.is_empty()),
             detector: self.detector.filter(|detector| !detector.is_empty()),
             identifier: self.identifier.filter(|identifier| !identifier.is_empty()),
+            dcsm: self.dcsm.filter(|file| !file.as_os_str().is_empty()),
             device: self.device,
             precision: self.precision,
             threads: self.threads,

@@ -349,7 +349,8 @@ pub fn matched(result: &MatchResult) {
     text(&format!("{}: {}", short(&result.path), result.best));
     for (at, one) in result.captions.iter().enumerate() {
         let mark = if at == result.best_index { "* " } else { "  " };
-        text(&format!("{mark}{:.3}  {}   (CLIP alone {:.2})", one.score, one.text, one.clip_share));
+        let dense = one.dcsm_score.map(|score| format!(", DCSM {score:.2}")).unwrap_or_default();
+        text(&format!("{mark}{:.3}  {}   (CLIP alone {:.2}{dense})", one.score, one.text, one.clip_share));
         for phrase in &one.phrases {
             let probability = phrase.probability.map_or_else(|| "    ".to_owned(), |p| format!("{p:.2}"));
             text(&format!("      {:<9} {probability}  {:<28} {}", phrase.verdict, phrase.text, phrase.seen));

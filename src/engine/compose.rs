@@ -23,7 +23,7 @@ mod matching;
 
 use attributes::{Asked, Crops};
 pub use judge::Seen;
-pub use matching::{Matched, Matching, best_caption};
+pub use matching::{Decider, Matched, Matching, best_caption};
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

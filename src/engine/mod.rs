@@ -4,6 +4,7 @@ pub mod classify;
 pub mod compose;
 pub mod concepts;
 pub mod counting;
+mod dense;
 pub mod detect;
 mod detectors;
 pub mod diagnose;
@@ -80,6 +81,7 @@ pub struct Engine {
     config: Config,
     encoders: encoders::Encoders,
     detectors: detectors::Detectors,
+    dense: dense::Network,
     vectors: VectorCache,
 }
 
@@ -90,6 +92,7 @@ impl Engine {
             config,
             encoders: encoders::Encoders::default(),
             detectors: detectors::Detectors::default(),
+            dense: dense::Network::default(),
             vectors: VectorCache::default(),
         }
     }

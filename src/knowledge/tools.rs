@@ -17,7 +17,7 @@ pub const PRESENT: &[&str] = &[
 
 /// The architectures whose weights this build can load from files that the caller downloads, as ids of
 /// [`super::systems`].
-pub const LOADABLE: &[&str] = &["larger_clip", "detr", "dinov2"];
+pub const LOADABLE: &[&str] = &["larger_clip", "detr", "dinov2", "dcsm", "pc_clip", "negclip"];
 
 /// Whether a tool is in this build.
 pub fn is_present(tool: &str) -> bool {

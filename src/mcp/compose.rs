@@ -23,7 +23,8 @@ pub(super) fn captions(engine: &Engine, args: &MatchArgs, result: &MatchResult) 
     let mut order: Vec<&CaptionScore> = result.captions.iter().collect();
     order.sort_by(|a, b| b.score.total_cmp(&a.score));
     for one in order.iter().take(SHOWN_CAPTIONS) {
-        let _ = writeln!(text, "{:.3} \"{}\" (CLIP share {:.2})", one.score, shown(&one.text), one.clip_share);
+        let dense = one.dcsm_score.map(|score| format!(", DCSM {score:.2}")).unwrap_or_default();
+        let _ = writeln!(text, "{:.3} \"{}\" (CLIP share {:.2}{dense})", one.score, shown(&one.text), one.clip_share);
         phrases(&mut text, &one.phrases);
     }
     for note in &result.notes {

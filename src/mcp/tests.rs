@@ -29,6 +29,7 @@ pub(super) fn config(root: &Path) -> Config {
         model: None,
         detector: None,
         identifier: None,
+        dcsm: None,
         device: DeviceChoice::Cpu,
         precision: PrecisionChoice::F32,
         threads: 1,

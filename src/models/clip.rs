@@ -50,6 +50,14 @@ impl ClipModel {
         self.visual_projection.forward(&tokens) // [batch, 1 + patches, dim]
     }
 
+    /// Every token of texts of one length in the space of the vectors, of each text the first `lengths[i]` real ones and padding
+    /// behind them that no token looks at. Shapes: `[batch, len]` flattened -> `[batch, len, dim]`, not normalised.
+    ///
+    /// Source: as [`ClipModel::image_tokens`].
+    pub fn text_tokens(&self, ids: &[u32], lengths: &[usize], backend: &Backend) -> Result<Tensor> {
+        self.text.tokens(ids, lengths, backend)
+    }
+
     /// Shape: -> `[batch, dim]`, not normalised.
     pub fn text_features(&self, texts: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
         self.text.features(texts, stages)
@@ -95,6 +103,13 @@ impl TextTower {
         Ok(projected)
     }
 
+    /// As [`ClipModel::text_tokens`].
+    fn tokens(&self, ids: &[u32], lengths: &[usize], backend: &Backend) -> Result<Tensor> {
+        let mask = causal_without_padding(lengths, ids.len() / lengths.len().max(1), backend)?; // [batch, len, len]
+        let all = self.text_model.get()?.all(ids, lengths.len(), Mask::Bias(&mask))?; // [batch, len, hidden]
+        self.text_projection.forward(&all) // [batch, len, dim]
+    }
+
     /// The position that stands for the whole text; the first one, as the reference does, when there is no such id.
     fn pooled(&self, ids: &[u32]) -> usize {
         match self.pooling {
@@ -127,14 +142,24 @@ impl TextTransformer {
         })
     }
 
+    /// Shape: `[batch, len]` flattened -> `[batch, len, hidden]`.
+    fn embeddings(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
+        let tokens = self.token_embedding.lookup(ids, batch)?; // [batch, len, hidden]
+        let positions = self.position_embedding.first(ids.len() / batch.max(1))?; // [len, hidden]
+        tokens.broadcast_add(&positions).map_err(Error::tensor("text embeddings"))
+    }
+
+    /// Every row. Shapes: `[batch, len]` flattened -> `[batch, len, hidden]`.
+    fn all(&self, ids: &[u32], batch: usize, mask: Mask<'_>) -> Result<Tensor> {
+        let x = self.embeddings(ids, batch)?; // [batch, len, hidden]
+        self.final_layer_norm.forward(&self.encoder.forward_under(mask, x, None, &mut Stages::off())?)
+    }
+
     /// The rows that stand for the texts: of text `i` row `pooled[i]`.
     ///
     /// Shapes: `[batch, len]` flattened -> `[batch, hidden]`.
     pub fn forward(&self, ids: &[u32], pooled: &[usize], stages: &mut Stages) -> Result<Tensor> {
-        let batch = pooled.len();
-        let tokens = self.token_embedding.lookup(ids, batch)?; // [batch, len, hidden]
-        let positions = self.position_embedding.first(ids.len() / batch.max(1))?; // [len, hidden]
-        let x = tokens.broadcast_add(&positions).map_err(Error::tensor("text embeddings"))?; // [batch, len, hidden]
+        let x = self.embeddings(ids, pooled.len())?; // [batch, len, hidden]
         stages.note(|| "embeddings".to_owned(), &x);
         let x = if stages.are_kept() {
             let all = self.final_layer_norm.forward(&self.encoder.forward(x, None, stages)?)?; // [batch, len, hidden]
@@ -145,6 +170,16 @@ impl TextTransformer {
         }; // [batch, 1, hidden]
         x.squeeze(1).map_err(Error::tensor("text pooling")) // [batch, hidden]
     }
+}
+
+/// Of each query the keys up to its own that are no padding. Shape: -> `[batch, len, len]`.
+fn causal_without_padding(lengths: &[usize], len: usize, backend: &Backend) -> Result<Tensor> {
+    let seen = |length: usize, query: usize, key: usize| key <= query && key < length.max(1);
+    let rows = lengths.iter().flat_map(|&length| (0..len).map(move |query| (length, query)));
+    let bias = rows.flat_map(|(length, query)| {
+        (0..len).map(move |key| if seen(length, query, key) { 0.0 } else { f32::NEG_INFINITY })
+    });
+    crate::compute::tensor(bias.collect::<Vec<f32>>(), &[lengths.len(), len, len], backend)
 }
 
 /// Patches, the layers, and a normalisation at either end.

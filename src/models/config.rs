@@ -1,10 +1,10 @@
-//! `config.json` of CLIP and `SigLIP`: sparse on the hub, so every absent field takes the reference's default.
+//! `config.json` of CLIP and `SigLIP`, and `open_clip_config.json`: sparse on the hub, so every absent field takes the reference's default.
 //!
 //! Source: transformers 5.23, `configuration_clip.py` and `configuration_siglip.py`.
 
 use serde_json::{Map, Value};
 
-use super::Blob;
+use super::{Blob, open_clip};
 use crate::compute::Activation;
 use crate::error::{Error, Result};
 
@@ -90,7 +90,7 @@ mod limit {
 }
 
 impl ModelConfig {
-    /// Reads `config.json`; `model` is for messages.
+    /// Reads `config.json`, or `open_clip_config.json`; `model` is for messages.
     ///
     /// # Errors
     /// [`Error::ModelFile`]: not JSON, an unknown architecture, or a value that no model can have.
@@ -99,6 +99,7 @@ impl ModelConfig {
         let refused = |reason| Error::ModelFile { model: model.to_owned(), file: file.clone(), reason };
         let json: Value = serde_json::from_str(&blob.read_text(limit::FILE_BYTES, model)?)
             .map_err(|error| refused(format!("is not JSON: {error}")))?;
+        let json = open_clip::config(&json).unwrap_or(Ok(json)).map_err(&refused)?;
         let Value::Object(top) = &json else { return Err(refused("is not a JSON object".to_owned())) };
         let source = Source { model, file, top };
         match top.get("model_type").and_then(Value::as_str) {

@@ -1,6 +1,6 @@
 //! A loaded encoder: the towers, or the one of a model that reads no text, and the image pipeline in front of them.
 
-use super::{ModelFiles, Scoring, Towers};
+use super::{ModelFiles, Scoring, Towers, open_clip};
 use crate::compute::Backend;
 use crate::error::{Error, Result};
 use crate::pixels::Preprocessor;
@@ -25,7 +25,7 @@ impl Encoder {
     /// and for an image pipeline whose output the model does not take.
     pub fn load(files: &ModelFiles, backend: &Backend) -> Result<Self> {
         let json = files.preprocessor.read_text(MAX_PREPROCESSOR_BYTES, &files.id)?;
-        let preprocessor = Preprocessor::from_json(&json, &files.id)?;
+        let preprocessor = Preprocessor::from_json(&Self::preprocessor_json(json, files)?, &files.id)?;
         let towers = Towers::load_for(files, Some(preprocessor.size()), backend)?;
         let ((high, wide), (height, width)) = (towers.image_size(), preprocessor.size());
         if (height, width) != (high, wide) {
@@ -36,6 +36,19 @@ impl Encoder {
             });
         }
         Ok(Self { id: files.id.clone(), revision: files.revision.clone(), towers, preprocessor })
+    }
+
+    /// `preprocessor_config.json`, also where `open_clip_config.json` says what it would.
+    fn preprocessor_json(json: String, files: &ModelFiles) -> Result<String> {
+        let file = serde_json::from_str(&json).ok();
+        match file.as_ref().and_then(open_clip::preprocessor) {
+            None => Ok(json),
+            Some(made) => made.map(|made| made.to_string()).map_err(|reason| Error::ModelFile {
+                model: files.id.clone(),
+                file: files.preprocessor.name(),
+                reason,
+            }),
+        }
     }
 
     /// As in [`ModelFiles::id`].
@@ -76,6 +89,11 @@ impl Encoder {
         self.towers.scoring()
     }
 
+    /// Tokens of an image where there are dense features: the class token and the patches.
+    pub fn image_tokens(&self) -> Option<usize> {
+        self.towers.image_tokens()
+    }
+
     /// Embeds preprocessed images. Shapes: each `[3, h, w]` flattened -> each `[dim]`, unit length.
     ///
     /// # Errors
@@ -91,6 +109,14 @@ impl Encoder {
     /// As [`Encoder::encode_images`]; the architecture has no such features.
     pub fn encode_patches(&self, pixels: &[f32]) -> Result<Vec<Vec<f32>>> {
         self.towers.encode_patches(pixels)
+    }
+
+    /// Dense features of texts: every token, texts cut or filled up to `len` of them. Shape: each `[len][dim]`, unit length.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_texts`]; the architecture has no such features, or takes fewer tokens.
+    pub fn encode_text_tokens(&self, texts: &[String], len: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        self.towers.encode_text_tokens(texts, len)
     }
 
     /// Embeds texts, truncated at the context length as the reference does. Shape: each `[dim]`, unit length.

@@ -24,6 +24,9 @@ pub(super) fn load<T>(
         // Layers are looked at in parallel.
         notes.missing.sort_unstable();
         notes.wrong.sort_unstable();
+        // What is several tensors here may be one in the file.
+        notes.missing.dedup();
+        notes.wrong.dedup();
         return Err(Error::Tensors { model: model.to_owned(), missing: notes.missing, wrong: notes.wrong });
     }
     build(&Reader { checkpoint, backend, model, notes: None, prefix: String::new() })
@@ -207,7 +210,7 @@ impl<'a> Reader<'a> {
     /// the table, so that ids are all that is sent to it.
     pub fn large_embedding(&self, name: &str, rows: usize, size: usize) -> Result<Embedding> {
         let full_name = self.at(name).full_name(&"weight");
-        let entry = self.checkpoint.get(&full_name).filter(|entry| self.checkpoint.is_mapped(entry)).cloned();
+        let entry = self.checkpoint.get(&full_name).filter(|entry| entry.is_row_major()).cloned();
         match entry {
             Some(entry) if self.notes.is_none() && self.backend.packs() && entry.shape == [rows, size] => {
                 let checkpoint = Arc::clone(self.checkpoint);
@@ -243,18 +246,22 @@ impl<'a> Reader<'a> {
     fn append(&self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<()> {
         let full_name = self.full_name(&name);
         let entry = self.checkpoint.get(&full_name);
+        let in_file = || self.checkpoint.name_in_file(&full_name);
         let wrong = entry.and_then(|entry| {
             if entry.shape != shape {
-                return Some(format!("{full_name}: found {:?}, expected {shape:?}", entry.shape));
+                return Some(format!("{}: found {:?}, expected {shape:?}", in_file(), entry.shape));
             }
-            entry.not_a_float().map(|format| format!("{full_name}: found numbers of format {format}, expected floats"))
+            let format = entry.not_a_float()?;
+            Some(format!("{}: found numbers of format {format}, expected floats", in_file()))
         });
         match (entry, wrong) {
-            (Some(entry), None) if self.notes.is_none() => {
-                self.checkpoint.append(&full_name, entry, values).map_err(Error::tensor("checkpoint"))
+            (Some(entry), None) => {
+                if self.notes.is_none() {
+                    self.checkpoint.append(entry, values);
+                }
+                Ok(())
             }
-            (Some(_), None) => Ok(()),
-            (entry, wrong) => self.note(entry.is_none().then_some(full_name), wrong),
+            (entry, wrong) => self.note(entry.is_none().then(|| in_file().into_owned()), wrong),
         }
     }
 

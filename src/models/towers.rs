@@ -136,6 +136,11 @@ impl Towers {
         }
     }
 
+    /// Tokens of an image where there are dense features: the class token and the patches.
+    pub fn image_tokens(&self) -> Option<usize> {
+        matches!(self.architecture, Architecture::Clip(_)).then(|| self.vision.num_patches() + 1)
+    }
+
     /// Embeds preprocessed images. Shapes: each `[3, height, width]` flattened -> each `[dim]`, unit length.
     ///
     /// # Errors
@@ -163,14 +168,42 @@ impl Towers {
     /// # Errors
     /// As [`Towers::encode_images`]; the architecture has no such space (`SigLIP` pools its patches with a head).
     pub fn encode_patches(&self, image: &[f32]) -> Result<Vec<Vec<f32>>> {
-        let Architecture::Clip(clip) = &self.architecture else {
-            return Err(Error::Argument { name: "heatmap", reason: format!("needs a CLIP; {} is none", self.model) });
-        };
+        let Architecture::Clip(clip) = &self.architecture else { return Err(self.no_dense_features()) };
         self.check_images(&[image.to_vec()], 0)?;
         let tokens = on_a_worker(|| clip.image_tokens(&[image], &self.backend))?; // [1, 1 + patches, dim]
         let mut vectors = Vec::new();
         self.unit_vectors(&tokens.squeeze(0).map_err(Error::tensor("dense features"))?, &mut vectors)?;
         Ok(vectors)
+    }
+
+    /// Dense features of texts: every token, begin and end among them, in the space of the vectors. Texts are cut to `len` tokens,
+    /// their end kept, and filled up to it with their end, as the reference's `padding="max_length"` does. Shape: each `[len][dim]`,
+    /// unit length.
+    ///
+    /// # Errors
+    /// As [`Towers::encode_texts`]; the architecture has no such space, or takes fewer tokens.
+    pub fn encode_text_tokens(&self, texts: &[String], len: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        let Architecture::Clip(clip) = &self.architecture else { return Err(self.no_dense_features()) };
+        if len > self.context_length() {
+            let reason = format!("takes {} tokens a text, {len} are needed", self.context_length());
+            return Err(Error::ModelFile { model: self.model.clone(), file: "config.json".to_owned(), reason });
+        }
+        let (mut ids, mut lengths) = (Vec::with_capacity(texts.len() * len), Vec::with_capacity(texts.len()));
+        for text in texts {
+            let tokens = self.tokenize(text)?.ids;
+            let end = tokens.last().copied().unwrap_or_default();
+            lengths.push(tokens.len().min(len));
+            ids.extend(tokens.iter().take(len.saturating_sub(1)));
+            ids.resize(lengths.len() * len, end);
+        }
+        let tokens = on_a_worker(|| clip.text_tokens(&ids, &lengths, &self.backend))?; // [batch, len, dim]
+        let mut vectors = Vec::with_capacity(ids.len());
+        self.unit_vectors(&tokens.flatten(0, 1).map_err(Error::tensor("dense features"))?, &mut vectors)?;
+        Ok(vectors.chunks(len.max(1)).map(<[Vec<f32>]>::to_vec).collect())
+    }
+
+    fn no_dense_features(&self) -> Error {
+        Error::Argument { name: "model", reason: format!("must be a CLIP for dense features; {} is none", self.model) }
     }
 
     /// Embeds texts, truncated at the context length as the reference does. Shape: each `[dim]`, unit length.

@@ -205,12 +205,23 @@ impl Encoder {
     ///
     /// Shape: `[batch, len, hidden]` -> the same, or `[batch, 1, hidden]`.
     pub fn forward(&self, x: Tensor, wanted: Option<&[usize]>, stages: &mut Stages) -> Result<Tensor> {
+        self.forward_under(self.mask, x, wanted, stages)
+    }
+
+    /// As [`Encoder::forward`], under another mask than its own.
+    pub fn forward_under(
+        &self,
+        mask: Mask<'_>,
+        x: Tensor,
+        wanted: Option<&[usize]>,
+        stages: &mut Stages,
+    ) -> Result<Tensor> {
         let mut x = x;
         // Whoever looks at the stages sees all of them.
         let early = wanted.filter(|_| !stages.are_kept());
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
-            x = layer.forward(&x, self.mask, early.filter(|_| last))?;
+            x = layer.forward(&x, mask, early.filter(|_| last))?;
             stages.note(|| format!("layers.{i}"), &x);
         }
         match wanted {

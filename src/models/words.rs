@@ -2,7 +2,7 @@
 
 use super::ModelFiles;
 use super::config::{ModelConfig, Pooling, TextConfig};
-use super::tokenizer::{Dialect, Tokenizer, Tokens};
+use super::tokenizer::{Dialect, OPENAI_TOKENS, Tokenizer, Tokens, is_openai};
 use crate::error::{Error, Result};
 
 /// A tokenizer, and the config of the tower behind it.
@@ -39,6 +39,12 @@ impl Words {
     /// A tokenizer of another model would give vectors that mean nothing, without any error.
     pub fn check(&self, config: &ModelConfig, files: &ModelFiles) -> Result<()> {
         let refused = |reason| refused(files, reason);
+        if files.tokenizer.as_ref().is_some_and(is_openai) && self.config.vocab_size != OPENAI_TOKENS {
+            return Err(refused(format!(
+                "has {OPENAI_TOKENS} tokens, the model {}: its own tokenizer.json has to lie beside it",
+                self.config.vocab_size
+            )));
+        }
         let empty = self.tokenizer.encode("")?.ids;
         let outside = self.tokenizer.pad().max(empty.iter().copied().max().unwrap_or(0));
         if outside as usize >= self.config.vocab_size {

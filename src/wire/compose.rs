@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::detect::DetectedObject;
-use crate::engine::compose::{Matched, Matching, Phrase};
+use crate::engine::compose::{Decider, Matched, Matching, Phrase};
 use crate::engine::heatmap::HeatMap;
 use crate::engine::{Engine, Watch};
 use crate::error::{Error, Result};
@@ -57,6 +57,9 @@ pub struct CaptionScore {
     pub clip_score: f32,
     /// CLIP alone: softmax.
     pub clip_share: f32,
+    /// Of `--dcsm`, for comparing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dcsm_score: Option<f32>,
     /// Phrase by phrase.
     pub phrases: Vec<PhraseChecked>,
 }
@@ -74,7 +77,7 @@ pub struct MatchResult {
     pub best_index: usize,
     /// What CLIP alone would choose.
     pub clip_best_index: usize,
-    /// `checks`, or `clip` where they tie.
+    /// `checks`; where they tie, `dcsm` or `clip`.
     pub decided_by: String,
     /// What to keep in mind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -112,7 +115,12 @@ fn result(matching: &Matching) -> MatchResult {
         best: captions.get(matching.best).map(|one| one.text.clone()).unwrap_or_default(),
         best_index: matching.best,
         clip_best_index: matching.clip_best,
-        decided_by: if matching.by_clip { "clip" } else { "checks" }.to_owned(),
+        decided_by: match matching.decided_by {
+            Decider::Checks => "checks",
+            Decider::Dcsm => "dcsm",
+            Decider::Clip => "clip",
+        }
+        .to_owned(),
         notes: notes(matching),
         model: matching.model.clone(),
         detector: matching.detector.clone(),
@@ -128,6 +136,7 @@ fn caption(matched: &Matched, labels: &[String]) -> CaptionScore {
         score: rounded(matched.score),
         clip_score: (matched.clip_score * 1e4).round() / 1e4,
         clip_share: rounded(matched.clip_share),
+        dcsm_score: matched.dense_score.map(|score| (score * 1e3).round() / 1e3),
         phrases: matched.phrases.iter().map(|phrase| phrase_checked(phrase, labels)).collect(),
     }
 }
@@ -154,7 +163,10 @@ fn notes(matching: &Matching) -> Vec<String> {
     if let Some(why) = &matching.without {
         notes.push(format!("nothing was checked with a detector: {why}"));
     }
-    if matching.by_clip {
+    if let Some((network, encoder)) = &matching.dense {
+        notes.push(format!("dcsm_score: {network} on the tokens of {encoder}"));
+    }
+    if matching.decided_by == Decider::Clip {
         notes.push("the checks do not tell the best captions apart: CLIP chose, which sees words rather than who has or does what".into());
     }
     let best = matching.captions.get(matching.best);

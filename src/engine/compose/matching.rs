@@ -31,8 +31,21 @@ pub struct Matched {
     pub clip_score: f32,
     /// The image-text model's choice among the captions: its softmax.
     pub clip_share: f32,
+    /// The score of a network of dense cosine similarity maps, to be compared with the other captions' only.
+    pub dense_score: Option<f32>,
     /// Its claims.
     pub phrases: Vec<Phrase>,
+}
+
+/// What tells the best caption from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decider {
+    /// The checks.
+    Checks,
+    /// The checks do not tell them apart; a network of dense cosine similarity maps does.
+    Dcsm,
+    /// The checks do not tell them apart; the image-text model chose.
+    Clip,
 }
 
 /// Captions of a picture, checked.
@@ -46,12 +59,14 @@ pub struct Matching {
     pub best: usize,
     /// Position of the one that the image-text model alone would choose.
     pub clip_best: usize,
-    /// The checks do not tell the best two apart, and the image-text model decided between them.
-    pub by_clip: bool,
+    /// What decided between the best two.
+    pub decided_by: Decider,
     /// The image-text model.
     pub model: String,
     /// The detector, if there is one.
     pub detector: Option<String>,
+    /// The network of dense cosine similarity maps and the model whose tokens it is given, if there is one.
+    pub dense: Option<(String, String)>,
     /// Labels of the detector, for the phrases' boxes.
     pub labels: Vec<String>,
     /// Why there is no detector.
@@ -81,15 +96,20 @@ impl Engine {
         let checker = self.checker(&texts, Some(sight.encoder.clone()), watch)?;
         watch.check()?;
         let phrases = checker.file(self, image, Some(&sight.vector), watch)?;
-        let captions = beside_clip(&sight.encoder, &sight.vector, captions, phrases)?;
-        let (best, by_clip) = choose(&captions);
+        let dense = self.dense_scores(image, captions, &sight.encoder, watch)?;
+        let mut captions = beside_clip(&sight.encoder, &sight.vector, captions, phrases)?;
+        for (caption, score) in captions.iter_mut().zip(dense.iter().flat_map(|dense| &dense.scores)) {
+            caption.dense_score = Some(*score);
+        }
+        let (best, decided_by) = choose(&captions);
         let clip: Vec<f32> = captions.iter().map(|one| one.clip_score).collect();
         Ok(Matching {
             name: sight.path,
             best,
             clip_best: first_greatest(&clip),
-            by_clip,
+            decided_by,
             captions,
+            dense: dense.map(|dense| (dense.network, dense.encoder)),
             model: sight.encoder.id().to_owned(),
             detector: checker.detector().map(|detector| detector.id().to_owned()),
             labels: checker.detector().map(|detector| detector.labels().to_vec()).unwrap_or_default(),
@@ -133,23 +153,25 @@ fn beside_clip(
         score: together(&phrases),
         clip_score: *clip_score,
         clip_share,
+        dense_score: None,
         phrases,
     });
     Ok(matched.collect())
 }
 
-/// The caption with the best score; among those that the checks do not tell apart from it the one that the image-text model
-/// prefers, and whether that was needed.
-pub(super) fn choose(captions: &[Matched]) -> (usize, bool) {
+/// The caption with the best score; among those that the checks do not tell apart from it the one that the network of dense maps
+/// prefers, or, without one, the image-text model; and which of them was needed.
+pub(super) fn choose(captions: &[Matched]) -> (usize, Decider) {
     let most = captions.iter().map(|one| one.score).fold(0.0, f32::max);
-    let equal: Vec<usize> =
-        captions.iter().enumerate().filter(|(_, one)| one.score >= most - TIE * most).map(|(at, _)| at).collect();
-    let clip: Vec<f32> = captions
-        .iter()
-        .enumerate()
-        .map(|(at, one)| if equal.contains(&at) { one.clip_score } else { f32::MIN })
-        .collect();
-    (first_greatest(&clip), equal.len() > 1)
+    let is_equal = |one: &Matched| one.score >= most - TIE * most;
+    let preferred = |one: &Matched| if is_equal(one) { one.dense_score.unwrap_or(one.clip_score) } else { f32::MIN };
+    let preferences: Vec<f32> = captions.iter().map(preferred).collect();
+    let decider = match captions.iter().filter(|one| is_equal(one)).count() {
+        0 | 1 => Decider::Checks,
+        _ if captions.iter().all(|one| one.dense_score.is_some()) => Decider::Dcsm,
+        _ => Decider::Clip,
+    };
+    (first_greatest(&preferences), decider)
 }
 
 fn first_greatest(values: &[f32]) -> usize {
@@ -169,15 +191,22 @@ mod tests {
     use super::*;
 
     fn caption(score: f32, clip_score: f32) -> Matched {
-        Matched { text: String::new(), score, clip_score, clip_share: 0.0, phrases: Vec::new() }
+        Matched { text: String::new(), score, clip_score, clip_share: 0.0, dense_score: None, phrases: Vec::new() }
     }
 
     #[test]
     fn checks_decide_and_clip_only_where_they_do_not() {
-        assert_eq!(choose(&[caption(0.2, 0.9), caption(0.8, 0.1)]), (1, false));
-        assert_eq!(choose(&[caption(0.80, 0.3), caption(0.79, 0.4), caption(0.1, 0.9)]), (1, true));
-        assert_eq!(choose(&[caption(1.0, 0.3), caption(1.0, 0.3)]), (0, true));
-        assert_eq!(choose(&[caption(0.0, 0.3)]), (0, false));
+        assert_eq!(choose(&[caption(0.2, 0.9), caption(0.8, 0.1)]), (1, Decider::Checks));
+        assert_eq!(choose(&[caption(0.80, 0.3), caption(0.79, 0.4), caption(0.1, 0.9)]), (1, Decider::Clip));
+        assert_eq!(choose(&[caption(1.0, 0.3), caption(1.0, 0.3)]), (0, Decider::Clip));
+        assert_eq!(choose(&[caption(0.0, 0.3)]), (0, Decider::Checks));
+    }
+
+    #[test]
+    fn dense_maps_decide_before_clip_where_the_checks_do_not() {
+        let dense = |score, clip, dense| Matched { dense_score: Some(dense), ..caption(score, clip) };
+        assert_eq!(choose(&[dense(0.8, 0.4, -7.0), dense(0.8, 0.3, -2.0), dense(0.1, 0.5, 3.0)]), (1, Decider::Dcsm));
+        assert_eq!(choose(&[dense(0.2, 0.4, 9.0), dense(0.8, 0.3, -2.0)]), (1, Decider::Checks));
     }
 
     #[test]

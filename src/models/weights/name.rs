@@ -1,7 +1,8 @@
-//! What a model's name means: the starter, a folder, a registry name, a hub id.
+//! What a model's name means: the starter, a folder, a file of weights, a registry name, a hub id.
 
 use std::path::{Path, PathBuf};
 
+use super::single::is_weights;
 use super::source::expand_home;
 use crate::error::{Error, Result};
 use crate::models::registry;
@@ -26,12 +27,14 @@ pub(super) enum Name {
     Starter,
     /// A folder, which exists.
     Folder(PathBuf),
+    /// A file of weights, which exists.
+    File(PathBuf),
     /// A repository.
     Hub(HubName),
 }
 
-/// Resolves a name. In this order: `starter`; anything that is written as a path; the registry's own names; a folder that
-/// exists; the registry's aliases; `owner/name[@revision]`. So `./clip-vit-b32` is a folder, `clip-vit-b32` never is, and
+/// Resolves a name. In this order: `starter`; anything that is written as a path; the registry's own names; a folder
+/// or file of weights that exists; the registry's aliases; `owner/name[@revision]`. So `./clip-vit-b32` is a folder, `clip-vit-b32` never is, and
 /// a local `openai/clip-vit-base-patch32` wins over the hub's, as in transformers.
 ///
 /// # Errors
@@ -43,15 +46,16 @@ pub(super) fn resolve(name: &str) -> Result<Name> {
         return Ok(Name::Starter);
     }
     if let Some(path) = written_as_path(name) {
-        return folder(path);
+        return at_path(path);
     }
     let (plain, revision) = match name.split_once('@') {
         Some((plain, revision)) => (plain, Some(checked_revision(revision)?)),
         None => (name, None),
     };
     let by_name = registry::entries().iter().find(|entry| entry.name.eq_ignore_ascii_case(plain));
-    if by_name.is_none() && Path::new(name).is_dir() {
-        return folder(PathBuf::from(name));
+    let path = Path::new(name);
+    if by_name.is_none() && (path.is_dir() || is_weights(path) && path.is_file()) {
+        return at_path(path.to_path_buf());
     }
     if let Some(entry) = by_name.or_else(|| registry::find(plain)) {
         let pinned = revision.is_none() && entry.revision.is_some();
@@ -62,6 +66,9 @@ pub(super) fn resolve(name: &str) -> Result<Name> {
     if is_repository(plain) {
         let revision = revision.unwrap_or_else(|| "main".to_owned());
         return Ok(Name::Hub(HubName { id: plain.to_owned(), repository: plain.to_owned(), revision, pinned: false }));
+    }
+    if is_weights(path) {
+        return Err(Error::NotFound { path: path.to_path_buf() });
     }
     Err(Error::UnknownModel { name: name.to_owned(), known: registry::nearest(plain) })
 }
@@ -96,9 +103,11 @@ pub(super) fn written_as_path(name: &str) -> Option<PathBuf> {
     (path.is_absolute() || starts(".") || starts("..")).then(|| path.to_path_buf())
 }
 
-fn folder(path: PathBuf) -> Result<Name> {
+fn at_path(path: PathBuf) -> Result<Name> {
     if path.is_dir() {
         Ok(Name::Folder(path))
+    } else if is_weights(&path) && path.is_file() {
+        Ok(Name::File(path))
     } else if path.exists() {
         Err(Error::NotAFolder { path })
     } else {
@@ -184,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_a_folder_or_an_error_about_the_path() {
+    fn a_path_is_a_folder_a_file_of_weights_or_an_error_about_the_path() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().to_str().unwrap();
         assert_eq!(resolve(path).unwrap(), Name::Folder(home.path().to_path_buf()));
@@ -193,6 +202,11 @@ mod tests {
         let file = home.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(matches!(resolve(file.to_str().unwrap()), Err(Error::NotAFolder { .. })));
+        let weights = home.path().join("pc_clip@2.PT");
+        assert!(matches!(resolve(weights.to_str().unwrap()), Err(Error::NotFound { .. })));
+        assert!(matches!(resolve("pc_clip.pt"), Err(Error::NotFound { .. })));
+        std::fs::write(&weights, "").unwrap();
+        assert_eq!(resolve(weights.to_str().unwrap()).unwrap(), Name::File(weights));
         assert_eq!(resolve("starter").unwrap(), Name::Starter);
     }
 }
