@@ -226,29 +226,28 @@ impl Towers {
     /// # Errors
     /// A text cannot be tokenized, or a tensor operation failed; [`Error::ReadsNoTexts`].
     pub fn encode_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-        // A GPU encodes many texts in the time that one thread cuts a few into tokens.
-        const TEXTS_PER_TASK: usize = 8;
         if texts.is_empty() {
             return Ok(Vec::new());
         }
         let tower = &self.words()?.config.tower;
-        let tokens = texts
-            .par_iter()
-            .with_min_len(TEXTS_PER_TASK)
-            .map(|text| self.tokenize(text))
-            .collect::<Result<Vec<_>>>()?;
         // Texts of similar length together, so that little is computed for padding.
-        let mut order: Vec<usize> = (0..tokens.len()).collect();
-        order.sort_by_key(|&i| tokens.get(i).map_or(0, |tokens| tokens.ids.len()));
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&i| texts.get(i).map_or(0, String::len));
         let len = self.context_length();
         let most = self.backend.sequences_at_once(texts.len(), len, len * tower.intermediate_size);
-        let parts: Vec<Tensor> = order
-            .chunks(most)
-            .map(|part| {
-                let ids: Vec<&[u32]> = part.iter().filter_map(|&i| tokens.get(i)).map(|t| t.ids.as_slice()).collect();
-                self.text_features(&ids, &mut Stages::off())
-            })
-            .collect::<Result<_>>()?;
+        let tokenize = |part: &[usize]| -> Result<Vec<Tokens>> {
+            part.par_iter().filter_map(|&i| texts.get(i)).map(|text| self.tokenize(text)).collect()
+        };
+        let (mut rest, mut parts) = (order.chunks(most), Vec::new());
+        let mut tokens = rest.next().map(tokenize).transpose()?;
+        while let Some(now) = tokens {
+            let ids: Vec<&[u32]> = now.iter().map(|tokens| tokens.ids.as_slice()).collect();
+            // A GPU is told what to do while the next texts are cut into tokens, which takes as long.
+            let forward = || self.text_features(&ids, &mut Stages::off());
+            let (part, next) = rayon::join(forward, || rest.next().map(tokenize).transpose());
+            parts.push(part?);
+            tokens = next?;
+        }
         let mut sorted = Vec::with_capacity(texts.len());
         parts.iter().try_for_each(|part| self.unit_vectors(part, &mut sorted))?;
         let mut vectors = vec![Vec::new(); texts.len()];
