@@ -357,7 +357,7 @@ mod owl;
 #[cfg(test)]
 mod tests;
 
-pub(super) use classifier::{ClassifierConfig, ConvNextConfig, NetworkConfig, is_classifier};
+pub(super) use classifier::{ClassifierConfig, ConvNextConfig, MOST_STAGES, NetworkConfig, is_classifier};
 pub(super) use dinov2::{Dinov2Config, is_images_only};
 pub(super) use iresnet::IresnetConfig;
 pub(super) use labels::in_order;

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
-use super::config::IresnetConfig;
+use super::config::{IresnetConfig, MOST_STAGES};
 use super::reader::Reader;
 use super::resnet::BATCH_NORM_EPS;
 use super::transformer::Stages;
@@ -128,8 +128,9 @@ pub(super) fn described(checkpoint: &Checkpoint) -> Option<Value> {
     shape("layer1.0.prelu.weight")?;
     let mut depths = Vec::new();
     let mut widths = Vec::new();
-    for layer in 1.. {
-        let depth = (0..).take_while(|block| shape(&format!("layer{layer}.{block}.conv1.weight")).is_some()).count();
+    for layer in 1..=MOST_STAGES {
+        let is_there = |block: &usize| shape(&format!("layer{layer}.{block}.conv1.weight")).is_some();
+        let depth = (0..checkpoint.count()).take_while(is_there).count();
         if depth == 0 {
             break;
         }

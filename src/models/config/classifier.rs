@@ -28,7 +28,7 @@ const CONVNEXT_WIDTHS: [usize; 4] = [96, 192, 384, 768];
 const CONVNEXT_DEPTHS: [usize; 4] = [3, 3, 9, 3];
 const CONVNEXT_PATCH: usize = 4;
 /// More stages than any network has.
-const MOST_STAGES: usize = 8;
+pub(in crate::models) const MOST_STAGES: usize = 8;
 
 /// The classifiers, by their `model_type`.
 const KINDS: [&str; 4] = ["resnet", "vit", "convnext", "convnextv2"];
