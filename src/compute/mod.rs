@@ -122,16 +122,13 @@ impl Backend {
     pub(crate) fn sequences_at_once(&self, sequences: usize, len: usize, widest: usize) -> usize {
         /// Sequences, and numbers of the widest layer: 128 MiB.
         const CPU: (usize, usize) = (32, 1 << 25);
-        /// Rows that fill a large GPU's multiprocessors once, and a few times over.
-        const GPU_ROWS: (usize, usize) = (3072, 8192);
-        /// Parts of which each waits a quarter as long for its pictures, or its tokens, as a whole batch would.
-        const GPU_PARTS: usize = 4;
+        /// Rows that fill a large GPU's multiprocessors a few times over.
+        const GPU_ROWS: usize = 8192;
         if self.packs() {
             return (CPU.1 / widest.max(1)).clamp(1, CPU.0);
         }
-        let most = (GPU_ROWS.1 / len.max(1)).max(1);
-        let parts = sequences.div_ceil(most).max((sequences * len / GPU_ROWS.0).min(GPU_PARTS));
-        sequences.div_ceil(parts.max(1)).max(1)
+        let most = (GPU_ROWS / len.max(1)).max(1);
+        sequences.div_ceil(sequences.div_ceil(most).max(1)).max(1)
     }
 
     /// Pictures that indexing should collect for one call.
@@ -220,7 +217,7 @@ mod tests {
         let (cpu, gpu) = (Backend::cpu(), Backend::tensors_on_cpu());
         // ViT-B/32, and ViT-L/14 whose layers are wider.
         assert_eq!((cpu.sequences_at_once(256, 50, 50 * 3072), cpu.sequences_at_once(256, 257, 257 * 4096)), (32, 31));
-        assert_eq!((gpu.sequences_at_once(256, 50, 50 * 3072), gpu.sequences_at_once(256, 257, 257 * 4096)), (64, 29));
+        assert_eq!((gpu.sequences_at_once(256, 50, 50 * 3072), gpu.sequences_at_once(256, 257, 257 * 4096)), (128, 29));
         assert_eq!((gpu.sequences_at_once(64, 50, 0), gpu.sequences_at_once(1, 50, 0)), (64, 1));
         assert_eq!((gpu.sequences_at_once(3, 100_000, 0), gpu.sequences_at_once(0, 0, 0)), (1, 1));
     }
