@@ -7,8 +7,8 @@
 Makes CLIP checkpoints of random weights, and for each and both towers compares
 
 - clip-aware: `bench encode`, which takes preprocessed pictures and texts from ordinary memory and gives vectors there;
-- PyTorch (transformers, scaled-dot-product attention, the same precision), twice: from page-locked memory to vectors in
-  memory, which is the same work but for the tokens, and with everything on the GPU already, which leaves out the transfers.
+- PyTorch (transformers, scaled-dot-product attention, the same precision), twice: from page-locked memory, or texts, to vectors
+  in memory, which is the same work, and with everything on the GPU already, which leaves out tokens and transfers.
 
 It ends with 1 where a cosine between the two, over rendered pictures and texts, is below 0.999, or a ratio to PyTorch without
 transfers below --least at batch 64 or more. Needs torch, transformers, tokenizers, numpy and Pillow; no network. With `--kernels`
@@ -95,7 +95,7 @@ class Reference:
     def ids(self, texts):
         """Padded behind the end, which nothing before it sees."""
         self.tokenizer.enable_truncation(77)
-        rows = [self.tokenizer.encode(text).ids for text in texts]
+        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
         longest = max(map(len, rows))
         return self.torch.tensor([row + [0] * (longest - len(row)) for row in rows])
 
@@ -136,7 +136,8 @@ class Reference:
         if self.device == "cuda":
             here = here.pin_memory()
         send = lambda: here.to(self.device, non_blocking=True)
-        sent = (lambda: send().to(self.format)) if tower == "image" else send
+        cut = lambda: self.ids([LONG_TEXT] * batch).to(self.device, non_blocking=True)
+        sent = (lambda: send().to(self.format)) if tower == "image" else cut
         there = sent()
         with self.torch.inference_mode():
             return self.seconds(lambda: self.unit(encode(sent()))), self.seconds(lambda: encode(there))
@@ -269,6 +270,8 @@ def main():
     arguments = parser.parse_args()
     arguments.batches = [int(batch) for batch in arguments.batches.split(",")]
     arguments.precision = arguments.precision or ("bf16" if arguments.device == "cuda" else "f32")
+    # Texts are cut into tokens on all threads, as ours are.
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
     import torch
     from transformers.utils import logging
 

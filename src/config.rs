@@ -70,6 +70,10 @@ pub struct Config {
     pub model: Option<String>,
     /// `--detector`, likewise.
     pub detector: Option<String>,
+    /// `--identifier`, likewise: what `identify` compares with.
+    pub identifier: Option<String>,
+    /// `--dcsm`: the file of a network that scores captions by dense cosine similarity maps.
+    pub dcsm: Option<PathBuf>,
     /// `--device`.
     pub device: DeviceChoice,
     /// `--precision`.
@@ -101,6 +105,10 @@ pub struct Requested {
     pub model: Option<String>,
     /// `--detector`.
     pub detector: Option<String>,
+    /// `--identifier`.
+    pub identifier: Option<String>,
+    /// `--dcsm`.
+    pub dcsm: Option<PathBuf>,
     /// `--device`.
     pub device: Option<DeviceChoice>,
     /// `--precision`.
@@ -130,6 +138,8 @@ struct ConfigFile {
     data_dir: Option<PathBuf>,
     model: Option<String>,
     detector: Option<String>,
+    identifier: Option<String>,
+    dcsm: Option<PathBuf>,
     device: Option<DeviceChoice>,
     precision: Option<PrecisionChoice>,
     threads: Option<usize>,
@@ -170,6 +180,8 @@ impl Config {
             data_dir,
             model: requested.model.or(file.model),
             detector: requested.detector.or(file.detector),
+            identifier: requested.identifier.or(file.identifier),
+            dcsm: requested.dcsm.or(file.dcsm),
             device: requested.device.or(file.device).unwrap_or_default(),
             precision: requested.precision.or(file.precision).unwrap_or_default(),
             threads,

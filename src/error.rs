@@ -131,6 +131,18 @@ pub enum Error {
         /// The files that are missing.
         missing: Vec<String>,
     },
+    /// A classifier is not on this machine, and may not be downloaded.
+    #[error("the classifier {name} is not on this machine")]
+    ClassifierAbsent {
+        /// As `models fetch` takes it.
+        name: String,
+    },
+    /// Pictures are to be compared and there is no model for it.
+    #[error("no model that compares pictures is on this machine")]
+    NoIdentifier {
+        /// The one that is quickest to get.
+        easiest: &'static str,
+    },
     /// Objects are asked for and there is no detector.
     #[error("no object detector is on this machine")]
     NoDetector {
@@ -232,6 +244,12 @@ pub enum Error {
         needed_mib: u64,
         /// MiB free.
         free_mib: u64,
+    },
+    /// A text is given to a model that embeds images only.
+    #[error("{model} reads no texts: it embeds images only")]
+    ReadsNoTexts {
+        /// The model.
+        model: String,
     },
     /// The tokenizer refused.
     #[error("cannot tokenize: {reason}")]
@@ -349,7 +367,10 @@ impl Error {
             Self::ImageTooLarge { .. } => "raise the limit with `--max-megapixels N`, or scale the image down".into(),
             Self::UrlsAreOff { .. } => "start with `--allow-url`, or save the image inside a root".into(),
             Self::UnknownModel { known, .. } => {
-                format!("use one of {}, a hub id `owner/name[@revision]`, or a model folder", known.join(", "))
+                format!(
+                    "use one of {}, a hub id `owner/name[@revision]`, or the path of a model folder or a file of weights",
+                    known.join(", ")
+                )
             }
             Self::UnknownDetector { known, .. } => {
                 format!(
@@ -362,6 +383,12 @@ impl Error {
             }
             Self::DetectorNotFetched { name, .. } => format!(
                 "with a network, run `clip-aware models fetch {name}`; without one, give a folder with its config.json, preprocessor_config.json and weights to `--detector`"
+            ),
+            Self::ClassifierAbsent { name } => format!(
+                "with a network, run `clip-aware models fetch {name}`; without one, give its folder, in Hugging Face layout"
+            ),
+            Self::NoIdentifier { easiest } => format!(
+                "run `clip-aware models fetch {easiest}`; without a network, give a model folder to `--identifier`; `--identifier starter` needs no download and knows rendered shapes only"
             ),
             Self::NoDetector { easiest, folder, url } => format!(
                 "run `clip-aware models fetch {easiest}`; or, for a faster one, download {url} into {}, or give the path of weights to `--detector`; `clip-aware models list` shows the others; `--detector starter` needs no download and finds rendered shapes only",
@@ -395,6 +422,9 @@ impl Error {
             Self::Tensors { .. } => {
                 "the checkpoint belongs to another architecture or is damaged: `clip-aware models verify` checks it"
                     .into()
+            }
+            Self::ReadsNoTexts { .. } => {
+                "search with an `image`, or name an image-text model: `clip-aware models list` shows them".into()
             }
             Self::Device { .. } => "use `--device cpu`, or a build with the feature `cuda` or `metal`".into(),
             Self::Precision { .. } => "use `--precision f32`".into(),

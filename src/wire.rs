@@ -2,26 +2,28 @@
 //! former into the latter. Fields may be added, not renamed (design.md section 2).
 
 mod explain;
-mod filters;
 mod route;
 
 pub use explain::{
     Call, Checked, CitedFact, Counter, DiagnoseResponse, ExplainArgs, ExplainResponse, Instead, Shown, Verdict,
     diagnose, explain, known_tools, topic_name, topic_names,
 };
+pub mod compose;
 pub mod detect;
+pub mod identify;
 pub mod relate;
+pub mod search;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub use self::detect::{DetectArgs, DetectResponse, DetectResult, detect};
-use crate::engine::{Engine, Watch, find};
+pub use self::search::{Advice, Check, Filters, Hit, SearchArgs, SearchResponse, search, search_filtered};
+use crate::engine::{Engine, Watch};
 use crate::error::Result;
 use crate::index::calibration::{LabelScores, NONE_OF_THESE_CUTOFF};
 
-pub use filters::Filters;
 pub use route::{
     Extracted, NamedRelation, NamedThing, NextCall, RouteArgs, RouteResponse, Span, Step, TaskScore, route,
 };
@@ -81,92 +83,6 @@ pub struct IndexResponse {
     pub precision: String,
     /// `cpu`, `cuda` or `metal`.
     pub device: String,
-}
-
-/// Arguments of `clip_search`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SearchArgs {
-    /// What to look for, in plain words; or give image, or both.
-    pub query: Option<String>,
-    /// Path of an image: finds similar ones.
-    pub image: Option<String>,
-    /// What the hits should not look like.
-    pub minus: Option<String>,
-    /// Only images under this indexed folder.
-    pub folder: Option<String>,
-    /// Most hits to return, 1 to 200; default 10.
-    #[schemars(range(min = 1, max = 200))]
-    pub top_k: Option<u32>,
-    /// Least relevance of a hit; default the calibrated cut-off, 0 for none.
-    #[schemars(range(min = 0, max = 1))]
-    pub min_relevance: Option<f32>,
-    /// Check counts, relations and negation with a detector where one is loaded; default true.
-    pub verify: Option<bool>,
-    /// Return small previews; default false.
-    pub thumbnails: Option<bool>,
-}
-
-/// Whether CLIP is the right tool for the request.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Advice {
-    /// The task that the request is.
-    pub primary: String,
-    /// CLIP can do it.
-    pub clip_suitable: bool,
-    /// What to know or do instead; absent when there is nothing to say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-/// One check that a hit passed or failed.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Check {
-    /// What was checked.
-    pub what: String,
-    /// It holds.
-    pub passed: bool,
-}
-
-/// One hit.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct Hit {
-    /// Path of the image.
-    pub path: String,
-    /// Cosine of image and query; comparable only within one model and query.
-    pub score: f32,
-    /// Calibrated relevance, 0 to 1.
-    pub relevance: f32,
-    /// Verification of what CLIP cannot see.
-    pub checks: Vec<Check>,
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// Other files with the same or nearly the same picture.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub duplicates: Vec<String>,
-}
-
-/// What a search found.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct SearchResponse {
-    /// The query text, or the image's path when there was no text.
-    pub query: String,
-    /// Whether CLIP is the right tool for it.
-    pub advice: Advice,
-    /// Hits, best first.
-    pub results: Vec<Hit>,
-    /// The relevance cut-off that was applied.
-    pub min_relevance: f32,
-    /// Images that can be searched there.
-    pub indexed: u64,
-    /// Different pictures among them that pass the filters.
-    pub considered: u64,
-    /// Files there without a vector.
-    pub skipped: u64,
-    /// Model id.
-    pub model: String,
 }
 
 /// Arguments of `classify_image`.
@@ -232,9 +148,6 @@ pub struct EmbedResult {
 
 /// Skipped files that an answer lists.
 const SKIPPED_LISTED: usize = 20;
-/// Hits when the caller names no number.
-const DEFAULT_TOP_K: u32 = 10;
-
 /// Runs `index_folder` / `index`.
 ///
 /// # Errors
@@ -262,61 +175,6 @@ pub fn index(engine: &Engine, args: &IndexArgs, watch: &Watch<'_>) -> Result<Ind
         revision: encoder.revision().to_owned(),
         precision: encoder.backend().precision.to_owned(),
         device: encoder.backend().device_name().to_owned(),
-    })
-}
-
-/// Runs `clip_search`.
-///
-/// # Errors
-/// As [`search_filtered`].
-pub fn search(engine: &Engine, args: &SearchArgs, watch: &Watch<'_>) -> Result<SearchResponse> {
-    search_filtered(engine, args, &Filters::default(), watch)
-}
-
-/// Runs `search` with the command line's filters.
-///
-/// # Errors
-/// Nothing to look for, nothing indexed, an unreadable image or day, the model cannot be loaded.
-pub fn search_filtered(
-    engine: &Engine,
-    args: &SearchArgs,
-    filters: &Filters,
-    watch: &Watch<'_>,
-) -> Result<SearchResponse> {
-    let request = find::Request {
-        text: args.query.as_deref().map(str::trim).filter(|text| !text.is_empty()),
-        image: args.image.as_deref(),
-        minus: args.minus.as_deref().map(str::trim).filter(|text| !text.is_empty()),
-        under: args.folder.as_deref(),
-        top_k: args.top_k.unwrap_or(DEFAULT_TOP_K) as usize,
-        min_relevance: args.min_relevance,
-        filter: filters.resolve()?,
-        group_duplicates: !filters.all_duplicates,
-        exact: filters.exact,
-    };
-    let found = engine.find(&request, watch)?;
-    let results = found.outcome.hits.into_iter().map(|hit| Hit {
-        path: hit.file.path.display().to_string(),
-        score: hit.score,
-        relevance: hit.relevance,
-        checks: Vec::new(),
-        width: hit.file.width,
-        height: hit.file.height,
-        duplicates: hit.duplicates.iter().map(|path| path.display().to_string()).collect(),
-    });
-    Ok(SearchResponse {
-        query: found.query,
-        advice: Advice {
-            primary: found.task.name().to_owned(),
-            clip_suitable: found.task.clip_suitable(),
-            note: Some(found.notes.join(". ")).filter(|note| !note.is_empty()),
-        },
-        results: results.collect(),
-        min_relevance: found.outcome.min_relevance,
-        indexed: found.outcome.indexed,
-        considered: found.outcome.considered,
-        skipped: found.outcome.skipped,
-        model: found.model,
     })
 }
 

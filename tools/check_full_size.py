@@ -10,12 +10,27 @@ made here, with the tokenizer of tests/fixtures/parity/siglip-a. With --binary, 
 texts into vectors, which have to have cosine 0.99999 and 2e-4 absolute to the reference's. With --export, pixels and the
 reference's vectors are written for a_full_size_checkpoint_agrees in tests/it/parity.rs (CLIP_AWARE_FULL_SIZE=DIR).
 
+A file as OpenAI publishes it, TorchScript in 16 bits with nothing beside it, is made of an open_clip model
+(tools/requirements-openclip.txt), whose towers and tokenizer are the reference:
+
+    python tools/check_full_size.py --arch openai-vit-b32-pt --binary target/release/clip-aware
+
 Detectors, which need tools/requirements-detr.txt, are exported only, for a_full_size_detr_agrees and those like it:
 
     python tools/check_full_size.py --arch detr-resnet-50 --export DIR
     CLIP_AWARE_FULL_SIZE=DIR cargo test --release --test it a_full_size_detr -- --ignored --nocapture
     python tools/check_full_size.py --arch rtdetr-v2-r50 --export DIR     # then a_full_size_rtdetr
     python tools/check_full_size.py --arch fasterrcnn-resnet50-fpn-v2 --export DIR     # then a_full_size_faster_rcnn
+
+an encoder without texts for a_full_size_dinov2_agrees (tools/requirements-parity.txt):
+
+    python tools/check_full_size.py --arch dinov2-small --export DIR     # also -base, -large, and each with -registers behind
+
+an image classifier for a_full_size_classifier_agrees (the same):
+
+    python tools/check_full_size.py --arch resnet-50 --export DIR     # also vit-base-patch16-224, convnext-tiny-224, ...
+
+a face embedder for a_full_size_iresnet_agrees, with --arch iresnet50 or iresnet100 (the same),
 
 and for a_full_size_owl_agrees, which need tools/requirements-owl.txt, with --arch owlv2-base-patch16-ensemble and its like."""
 import argparse
@@ -42,6 +57,9 @@ DETECTORS = ["detr-resnet-50", "detr-resnet-101", "detr-resnet-50-dc5", "detr-re
              "rtdetr-v2-r50", "rtdetr-v2-r101", "fasterrcnn-resnet50-fpn", "fasterrcnn-resnet50-fpn-v2"]
 OWLS = ["owlv2-base-patch16-ensemble", "owlv2-large-patch14-ensemble", "owlvit-base-patch32", "owlvit-base-patch16",
         "owlvit-large-patch14"]
+DINOV2 = [f"dinov2-{size}{registers}" for size in ("small", "base", "large") for registers in ("", "-registers")]
+CLASSIFIERS = ["resnet-50", "vit-base-patch16-224", "convnext-tiny-224", "convnextv2-tiny-1k-224"]
+IRESNETS = ["iresnet50", "iresnet100"]
 COSINE, ABSOLUTE = 0.99999, 2e-4
 
 
@@ -94,6 +112,28 @@ def reference(folder, paths):
     return pixels, out.image_embeds.float(), out.text_embeds.float()
 
 
+def openai_file(folder, seed, paths):
+    """A lone .pt; unit vectors of it by open_clip. torchvision crops as OpenAI does, where the margins are odd by another pixel
+    than transformers: the vectors of its pixels are told apart."""
+    import open_clip
+    from transformers import CLIPImageProcessorPil
+    torch.manual_seed(seed)
+    model = open_clip.create_model("ViT-B-32-quickgelu").eval()
+    tokenize = open_clip.get_tokenizer("ViT-B-32-quickgelu")
+    for value in model.parameters():
+        value.data = value.data.half().float()
+    ids, pictures = tokenize(TEXTS), [Image.open(path).convert("RGB") for path in paths]
+    pixels = CLIPImageProcessorPil()(pictures, return_tensors="pt")["pixel_values"]
+    theirs = torch.stack([open_clip.image_transform(224, is_train=False)(picture) for picture in pictures])
+    with torch.no_grad():
+        images, cropped = model.encode_image(pixels, normalize=True), model.encode_image(theirs, normalize=True)
+        texts = model.encode_text(ids, normalize=True)
+    path = folder / "model.pt"
+    example = torch.zeros(1, 3, 224, 224, dtype=torch.half), ids[:1]
+    torch.jit.trace(model.half(), example, check_trace=False).save(str(path))
+    return path, images, texts, cropped
+
+
 def embed(binary, folder, paths):
     command = [binary, "embed", "--model", folder, "--device", "cpu", "--precision", "f32", "--root", paths[0].parent, "--json"]
     for path in paths:
@@ -119,7 +159,8 @@ def compare(name, found, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", *DETECTORS, *OWLS], default="clip-b32")
+    parser.add_argument("--arch", choices=["clip-b32", "clip-b16", "clip-l14", "siglip-b16", "openai-vit-b32-pt", *DINOV2, *CLASSIFIERS,
+                                             *IRESNETS, *DETECTORS, *OWLS], default="clip-b32")
     parser.add_argument("--make-checkpoint", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -128,11 +169,19 @@ def main():
     arguments = parser.parse_args()
     if not arguments.binary and not arguments.export:
         parser.error("one of --binary and --export is needed")
+    if arguments.arch == "openai-vit-b32-pt" and not arguments.binary:
+        parser.error("a lone file needs --binary")
     torch.set_num_threads(arguments.threads)
-    if arguments.arch in DETECTORS + OWLS:
+    if arguments.arch in DINOV2 + CLASSIFIERS + IRESNETS + DETECTORS + OWLS:
         if not arguments.export:
-            parser.error("a detector needs --export")
-        if arguments.arch in OWLS:
+            parser.error(f"{arguments.arch} needs --export")
+        if arguments.arch in DINOV2:
+            import export_dinov2 as exporter
+        elif arguments.arch in CLASSIFIERS:
+            import export_classifiers as exporter
+        elif arguments.arch in IRESNETS:
+            import export_iresnet as exporter
+        elif arguments.arch in OWLS:
             import export_owl as exporter
         elif arguments.arch.startswith("rtdetr"):
             import export_rtdetr as exporter
@@ -143,6 +192,15 @@ def main():
         torch.set_grad_enabled(False)
         exporter.full_size(arguments.arch, arguments.export, arguments.seed)
         return
+    if arguments.arch == "openai-vit-b32-pt":
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = pathlib.Path(temporary)
+            paths = rendered_images(folder)
+            model, images, texts, cropped = openai_file(folder, arguments.seed, paths)
+            found = embed(arguments.binary.resolve(), model, paths)
+            results = [compare("images", found[0], images), compare("texts", found[1], texts)]
+            print("cosines to open_clip's own pixels:", torch.nn.functional.cosine_similarity(found[0], cropped).tolist())
+        sys.exit(0 if all(results) else 1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.export or pathlib.Path(temporary) / "model"
         folder.mkdir(parents=True, exist_ok=True)

@@ -27,8 +27,8 @@ import time
 OLD_VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
 NEW_VERSION = "2026-07-28"
 VERSIONS = OLD_VERSIONS + [NEW_VERSION]
-TOOLS = ["route_query", "clip_search", "classify_image", "detect_count", "spatial_relation", "explain_limitation",
-         "index_folder"]
+TOOLS = ["route_query", "clip_search", "classify_image", "detect_count", "spatial_relation", "match_captions",
+         "explain_limitation", "index_folder"]
 META = "io.modelcontextprotocol/"
 PATIENCE_S = 60.0
 
@@ -821,6 +821,51 @@ def photo_cases(tally, setup, server):
         true(ask("plain.png")["structuredContent"]["relations"], "relations")
 
 
+def composing(tally, setup):
+    """`match_captions`, and searches whose hits are checked."""
+    usual = {"image": "shapes/red_circle.png", "captions": ["a red circle", "a blue circle"]}
+    with Server(setup) as server:
+        server.open("2025-11-25")
+        for more, words in [({"image": None}, ["`image` is required"]), ({"captions": None}, ["`captions` is required"]),
+                            ({"captions": []}, ["`captions`"]), ({"captions": [" "]}, ["empty"]), ({"captions": "a dog"}, ["`captions`"]),
+                            ({"captions": ["a"] * 65}, ["`captions`"]), ({"captions": ["a dog " * 300]}, ["more than 1000"]),
+                            ({"captions": [5]}, ["`captions"]), ({"caption": "a dog"}, ["unknown argument `caption`"])]:
+            with tally.case(f"match_captions {json.dumps(more)[:80]}"):
+                given = {name: value for name, value in {**usual, **more}.items() if value is not None}
+                is_fault(server.call("match_captions", given), *words)
+        for path in OUTSIDE:
+            with tally.case(f"outside the roots: match_captions {path}"):
+                is_fault(server.call("match_captions", {**usual, "image": path}), "outside the allowed roots")
+        for path in ["shapes/broken.png", "shapes/empty.jpg", "shapes/notes.txt", "shapes", "shapes/no_such.png"]:
+            with tally.case(f"unreadable: match_captions {path}"):
+                is_fault(server.call("match_captions", {**usual, "image": path}), path.rsplit("/")[-1])
+        with tally.case("captions are answered with or without a detector"):
+            found = result(server.call("match_captions", usual))
+            equal(found["isError"], False)
+            answer = found["structuredContent"]
+            equal([one["text"] for one in answer["captions"]], usual["captions"])
+            true(all(0 <= one["score"] <= 1 and one["phrases"] for one in answer["captions"]), str(answer)[:400])
+            equal(answer["captions"][answer["best_index"]]["text"], answer["best"])
+        for odd in ["\u0000", "\u202e", "no", "one one one", "the the of of", "\U0001f98a" * 200]:
+            with tally.case(f"an odd caption: {odd[:12]!r}"):
+                equal(result(server.call("match_captions", {**usual, "captions": [odd, "a circle"]}))["isError"], False)
+        result(server.call("index_folder", {"folder": "shapes"}))
+        for query in ["two red circles", "a circle without a square", "a circle left of a square", "a red circle and a blue square"]:
+            with tally.case(f"a search that CLIP cannot do is checked or says why not: {query}"):
+                found = result(server.call("clip_search", {"query": query, "min_relevance": 0}))["structuredContent"]
+                true(found["results"] and found["advice"]["clip_suitable"] is False, str(found)[:300])
+                note = found["advice"]["note"]
+                true("were checked with" in note or "not verified, since" in note, note)
+                plain = result(server.call("clip_search", {"query": query, "min_relevance": 0, "verify": False}))["structuredContent"]
+                true(all(hit["checks"] == [] for hit in plain["results"]), str(plain)[:300])
+        with tally.case("a cancelled check ends, and the next question is answered"):
+            message = server.request("tools/call", {"name": "clip_search", "arguments": {"query": "three circles", "min_relevance": 0}})
+            server.send(message)
+            server.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": message["id"]}})
+            result(server.ask("ping"))
+            equal(result(server.call("match_captions", usual))["isError"], False)
+
+
 # ---- cases: concurrency, cancellation, signals, streams -------------------------------------------------------------
 
 
@@ -1010,7 +1055,8 @@ def official_client(tally, setup):
                 equal(found.structured_content["added"], 1500)
                 true(readings and readings[-1][0] <= (readings[-1][1] or float("inf")), readings[-3:])
             for tool, arguments in [("clip_search", {"query": "a red circle", "thumbnails": True, "min_relevance": 0}),
-                                    ("classify_image", {"images": ["shapes/red_circle.png"], "labels": ["red", "blue"]})]:
+                                    ("classify_image", {"images": ["shapes/red_circle.png"], "labels": ["red", "blue"]}),
+                                    ("match_captions", {"image": "shapes/red_circle.png", "captions": ["a red circle", "two circles"]})]:
                 with tally.case(f"client {mode}: {tool}"):
                     found = await client.call_tool(tool, arguments)
                     true(not found.is_error and found.structured_content, str(found)[:300])
@@ -1043,7 +1089,7 @@ def main():
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     tally = Tally(options.only, options.verbose)
-    groups = [lifecycle, malformed, catalogue, tools, relating, behaviour, official_client]
+    groups = [lifecycle, malformed, catalogue, tools, relating, composing, behaviour, official_client]
     with tempfile.TemporaryDirectory(dir=options.root, prefix="mcp_blackbox_") as folder:
         detector = options.detector and options.detector.resolve()
         setup = Setup(options.binary.resolve(), options.model, pathlib.Path(folder).resolve(), detector, options.photo)

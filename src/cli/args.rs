@@ -50,6 +50,12 @@ pub struct Global {
     /// Object detector: a name of `models list`, the folder or file of its weights, or `starter` (rendered shapes only).
     #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_DETECTOR")]
     pub detector: Option<String>,
+    /// Model that `identify` compares with, as for `--model` [default: a `dinov2-...` on this machine, else that of `--model`].
+    #[arg(long, global = true, value_name = "ID|DIR", env = "CLIP_AWARE_IDENTIFIER")]
+    pub identifier: Option<String>,
+    /// The authors' file of a DCSM network (arXiv 2503.08723), which then scores the captions of `match` too.
+    #[arg(long, global = true, value_name = "FILE", env = "CLIP_AWARE_DCSM", value_parser = path())]
+    pub dcsm: Option<PathBuf>,
     /// Where models run [default: auto].
     #[arg(long, global = true, value_enum, env = "CLIP_AWARE_DEVICE")]
     pub device: Option<DeviceChoice>,
@@ -99,6 +105,8 @@ impl Global {
             data_dir: self.data_dir.filter(|dir| !dir.as_os_str().is_empty()),
             model: self.model.filter(|model| !model.is_empty()),
             detector: self.detector.filter(|detector| !detector.is_empty()),
+            identifier: self.identifier.filter(|identifier| !identifier.is_empty()),
+            dcsm: self.dcsm.filter(|file| !file.as_os_str().is_empty()),
             device: self.device,
             precision: self.precision,
             threads: self.threads,
@@ -118,11 +126,11 @@ pub enum Command {
     /// Embed the images of folders, incrementally.
     Index(IndexArgs),
     /// Find images by words, by an image, or both.
-    Search(SearchArgs),
+    Search(super::search::SearchArgs),
     /// Tell which of the given labels fits each image.
     Classify(ClassifyArgs),
     /// Tell which task a request is, whether CLIP suits it, and what to call instead.
-    Route(RouteArgs),
+    Route(super::route::RouteArgs),
     /// Explain why CLIP fails at something, with cited numbers; with an image, show it there.
     Explain(ExplainArgs),
     /// Say why a search does or does not find an image.
@@ -131,6 +139,10 @@ pub enum Command {
     Detect(DetectArgs),
     /// Tell how two things in a picture stand to each other.
     Relate(super::relate::RelateArgs),
+    /// Tell which caption is true of a picture, phrase by phrase.
+    Match(super::compose::MatchCaptionsArgs),
+    /// Tell which label of a gallery of examples a picture belongs to, or that it is unknown.
+    Identify(super::identify::IdentifyArgs),
     /// Print the vectors of texts and images.
     Embed(EmbedArgs),
     /// List groups of equal and nearly equal pictures.
@@ -164,74 +176,6 @@ pub struct IndexArgs {
     pub folders: Vec<String>,
 }
 
-/// Arguments of `search`.
-#[derive(Debug, Args)]
-pub struct SearchArgs {
-    /// What to look for, in plain words.
-    #[arg(required_unless_present = "image")]
-    pub query: Option<String>,
-    /// Find images like this one; together with words, like both.
-    #[arg(long, value_name = "PATH")]
-    pub image: Option<String>,
-    /// Words for what the hits should not look like.
-    #[arg(long, value_name = "TEXT")]
-    pub minus: Option<String>,
-    /// Most hits to print.
-    #[arg(long, short = 'k', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub top: u32,
-    /// Drop hits below this relevance, 0 to 1 [default: calibrated cut-off].
-    #[arg(long, value_name = "R")]
-    pub min_relevance: Option<f32>,
-    /// Only images under this folder.
-    #[arg(long, value_name = "DIR")]
-    pub under: Option<String>,
-    /// Only images taken (else modified) on or after this day.
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    pub after: Option<String>,
-    /// Only images taken (else modified) before this day.
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    pub before: Option<String>,
-    /// Only images at least this wide.
-    #[arg(long, value_name = "PX")]
-    pub min_width: Option<u32>,
-    /// Only images at least this high.
-    #[arg(long, value_name = "PX")]
-    pub min_height: Option<u32>,
-    /// Only files of at least this size.
-    #[arg(long, value_name = "KIB")]
-    pub min_kib: Option<u64>,
-    /// Only files of at most this size.
-    #[arg(long, value_name = "KIB")]
-    pub max_kib: Option<u64>,
-    /// Only these formats: jpeg, png, webp, gif, bmp, tiff, heic, avif.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub format: Vec<String>,
-    /// Show every copy of near-duplicate pictures, not one for each group.
-    #[arg(long)]
-    pub all_duplicates: bool,
-    /// Compare with every image; otherwise, above a million, a graph finds nearly all of the best in less time.
-    #[arg(long)]
-    pub exact: bool,
-    /// Whether a detector checks what CLIP cannot see.
-    #[arg(long, value_enum, default_value_t = OnOff::On)]
-    pub verify: OnOff,
-    /// Write the hits as one picture.
-    #[arg(long, value_name = "PNG")]
-    pub sheet: Option<PathBuf>,
-    /// Print paths only, one per line.
-    #[arg(long, conflicts_with = "json")]
-    pub paths: bool,
-}
-
-/// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum OnOff {
-    /// On.
-    On,
-    /// Off.
-    Off,
-}
-
 /// Arguments of `classify`.
 #[derive(Debug, Args)]
 pub struct ClassifyArgs {
@@ -244,20 +188,6 @@ pub struct ClassifyArgs {
     /// Prompt with `{}` for the label; repeatable; several are averaged [default: a small ensemble].
     #[arg(long, value_name = "TEXT")]
     pub template: Vec<String>,
-}
-
-/// Arguments of `route`.
-#[derive(Debug, Args)]
-pub struct RouteArgs {
-    /// The request, in plain words, any language.
-    #[arg(required_unless_present = "jsonl", conflicts_with = "jsonl")]
-    pub query: Option<String>,
-    /// Read one `{"query": …}` per line from stdin, print one answer per line.
-    #[arg(long)]
-    pub jsonl: bool,
-    /// Show every label's score and its evidence.
-    #[arg(long)]
-    pub check_all: bool,
 }
 
 /// Arguments of `explain`.

@@ -4,12 +4,12 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 
-use super::args::{ClassifyArgs, DuplicatesArgs, EmbedArgs, ForgetArgs, IndexArgs, OnOff, SearchArgs};
+use super::args::{ClassifyArgs, DuplicatesArgs, EmbedArgs, ForgetArgs, IndexArgs};
 use super::report::Bars;
 use super::{Outcome, render};
-use crate::engine::{Engine, Watch, sheet};
+use crate::engine::{Engine, Watch};
 use crate::error::Result;
-use crate::wire::{self, Filters};
+use crate::wire;
 
 /// `index`: embeds folders; ends with 1 when the caller cancelled.
 ///
@@ -31,55 +31,6 @@ pub fn index(engine: &Engine, args: &IndexArgs, cancel: &AtomicBool) -> Result<O
         }
     }
     Ok(if cancelled { Outcome::Nothing } else { Outcome::Done })
-}
-
-/// `search`: ends with 1 when nothing was found.
-///
-/// # Errors
-/// As [`wire::search_filtered`]; the contact sheet cannot be written.
-pub fn search(engine: &Engine, args: &SearchArgs, cancel: &AtomicBool) -> Result<Outcome> {
-    args.sheet.as_deref().map_or(Ok(()), sheet::check_target)?;
-    let request = wire::SearchArgs {
-        query: args.query.clone(),
-        image: args.image.clone(),
-        minus: args.minus.clone(),
-        folder: args.under.clone(),
-        top_k: Some(args.top),
-        min_relevance: args.min_relevance,
-        verify: Some(args.verify == OnOff::On),
-        thumbnails: None,
-    };
-    let filters = Filters {
-        after: args.after.clone(),
-        before: args.before.clone(),
-        min_width: args.min_width,
-        min_height: args.min_height,
-        min_kib: args.min_kib,
-        max_kib: args.max_kib,
-        formats: args.format.clone(),
-        all_duplicates: args.all_duplicates,
-        exact: args.exact,
-    };
-    let response = watched(cancel, |watch| wire::search_filtered(engine, &request, &filters, watch))?;
-    if engine.config().json {
-        render::json(&response);
-    } else if args.paths {
-        response.results.iter().for_each(|hit| render::text(&hit.path));
-    } else {
-        render::search(&response);
-    }
-    if let Some(path) = &args.sheet {
-        let tiles: Vec<(String, String)> = response
-            .results
-            .iter()
-            .map(|hit| (hit.path.clone(), format!("{:.2}  {}", hit.relevance, file_name(&hit.path))))
-            .collect();
-        sheet::hits(&response.query, &tiles, &engine.decode_limits(), path)?;
-        if !engine.config().json {
-            render::note(&format!("sheet: {}", render::short(&path.display().to_string())));
-        }
-    }
-    Ok(if response.results.is_empty() { Outcome::Nothing } else { Outcome::Done })
 }
 
 /// `classify`: ends with 1 when an image could not be read.
@@ -176,8 +127,4 @@ pub(super) fn watched<T>(cancel: &AtomicBool, run: impl FnOnce(&Watch<'_>) -> Re
     let result = run(&Watch { progress: &show, cancel });
     bars.finish();
     result
-}
-
-fn file_name(path: &str) -> String {
-    std::path::Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -2,6 +2,7 @@
 //! second process of this program, as an agent would do it; the accuracies are measured on the spot.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::args::{DemoArgs, ScenesArgs};
 use super::commands::watched;
 use super::{Outcome, render};
 use crate::engine::encoders::encode_pictures;
+use crate::engine::scenes::captions::right_captions;
 use crate::engine::scenes::detection::{self, ToolAccuracies};
 use crate::engine::scenes::{self, Accuracies, Accuracy, Kind};
 use crate::engine::{Engine, sheet};
@@ -68,12 +70,16 @@ pub fn run(engine: &Engine, args: &DemoArgs, cancel: &AtomicBool) -> Result<Outc
     let clip = scenes::measure(args.seed, &|pictures| encode_pictures(&encoder, pictures), &|texts| {
         encoder.encode_texts(texts)
     })?;
-    let detector = Detector::load(&starter_detector(), &engine.backend()?)?;
+    let detector = Arc::new(Detector::load(&starter_detector(), &engine.backend()?)?);
     let tools = watched(cancel, |watch| {
         let (count, relate) = (detection::counted(engine, &detector, watch), detection::related(&detector, watch));
         detection::measure(args.seed, detection::Tools { count: &count, relate: &relate })
     })?;
-    report(engine, args, &clip, &tools, started.elapsed());
+    let binding = watched(cancel, |watch| {
+        let asked = scenes::questions(Kind::Binding, args.seed, scenes::SCENES);
+        right_captions(engine, (&detector, &encoder), &asked, watch)
+    })?;
+    report(engine, args, &clip, &tools, &binding, started.elapsed());
     Ok(Outcome::Done)
 }
 
@@ -104,11 +110,18 @@ pub fn scenes(args: &ScenesArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn report(engine: &Engine, args: &DemoArgs, clip: &Accuracies, tools: &ToolAccuracies, elapsed: Duration) {
+fn report(
+    engine: &Engine,
+    args: &DemoArgs,
+    clip: &Accuracies,
+    tools: &ToolAccuracies,
+    binding: &Accuracy,
+    elapsed: Duration,
+) {
     if engine.config().json {
         render::json(&json!({
             "seed": args.seed, "scenes": scenes::SCENES, "seconds": elapsed.as_secs_f64(), "accuracies": clip,
-            "tools": tools,
+            "tools": tools, "captions": { "binding": binding },
         }));
         return;
     }
@@ -138,7 +151,7 @@ fn report(engine: &Engine, args: &DemoArgs, clip: &Accuracies, tools: &ToolAccur
     line("negate: with or without a shape", Some(&clip.negation), Some((&tools.negation, count)));
     line("relate: which is left of which", Some(&clip.left_right), Some((&tools.left_right, relate)));
     line("relate: left of, right of, above or below", Some(&clip.relation), Some((&tools.relation, relate)));
-    line("bind: which colour belongs to which shape", Some(&clip.binding), None);
+    line("bind: which colour belongs to which shape", Some(&clip.binding), Some((binding, "match_captions")));
     line("search among scenes with several objects", Some(&clip.search_mixed), None);
     line("count every shape, one to nine objects", None, Some((&tools.every_shape, count)));
     line("relate any two: is the truth among what is told", None, Some((&tools.pairs, relate)));

@@ -116,6 +116,9 @@ fn demonstration(lines: &mut Vec<String>, shown: &Shown) {
     if !shown.sees.is_empty() {
         paragraph(lines, "sees  ", &shown.sees.join(", "));
     }
+    if !shown.made_of.is_empty() {
+        paragraph(lines, "made of  ", &shown.made_of.join(", "));
+    }
 }
 
 fn verdict(lines: &mut Vec<String>, diagnosis: &Verdict, brief: bool) {
@@ -130,6 +133,10 @@ fn verdict(lines: &mut Vec<String>, diagnosis: &Verdict, brief: bool) {
         let short = checked.says.split("; ").next().filter(|_| brief && checked.check == "task");
         let says = short.unwrap_or(&checked.says);
         paragraph(lines, &format!("{mark:<3}{:<8}", checked.check), says);
+    }
+    for phrase in &diagnosis.phrases {
+        let probability = phrase.probability.map_or_else(String::new, |p| format!(" {p:.2}"));
+        paragraph(lines, "phrase  ", &format!("{}: {}{probability}: {}", phrase.text, phrase.verdict, phrase.seen));
     }
     paragraph(lines, "next  ", &diagnosis.next);
 }

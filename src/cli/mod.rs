@@ -13,14 +13,17 @@ use crate::error::Result;
 mod args;
 mod bench;
 mod commands;
+mod compose;
 mod demo;
 mod detect;
 mod explain;
+mod identify;
 mod models;
 mod relate;
 mod render;
 mod report;
 mod route;
+mod search;
 mod skill;
 
 pub use args::{Cli, Command};
@@ -75,13 +78,15 @@ fn dispatch(cli: Cli, json: &mut bool, cancel: &'static AtomicBool) -> Result<Ou
     let engine = Arc::new(Engine::new(config));
     match cli.command {
         Command::Index(args) => commands::index(&engine, &args, cancel),
-        Command::Search(args) => commands::search(&engine, &args, cancel),
+        Command::Search(args) => search::run(&engine, &args, cancel),
         Command::Classify(args) => commands::classify(&engine, &args, cancel),
         Command::Route(args) => route::run(&args, config_json),
         Command::Explain(args) => explain::explain(&engine, &args, cancel),
         Command::Diagnose(args) => explain::diagnose(&engine, &args, cancel),
         Command::Detect(args) => detect::run(&engine, &args, cancel),
         Command::Relate(args) => relate::run(&engine, &args, cancel),
+        Command::Match(args) => compose::run(&engine, &args, cancel),
+        Command::Identify(args) => identify::run(&engine, &args, cancel),
         Command::Embed(args) => commands::embed(&engine, &args, cancel),
         Command::Duplicates(args) => commands::duplicates(&engine, &args, cancel),
         Command::Status => commands::status(&engine),

@@ -35,6 +35,14 @@ fn list(engine: &Engine) -> Result<Outcome> {
             render::model(entry, here, entry.name == default);
         }
     }
+    for entry in registry::classifiers() {
+        let here = matches!(weights::presence(entry.name, &source), Ok(weights::Presence::Here(_)));
+        if engine.config().json {
+            render::json(&json!({"classifier": entry, "on_this_machine": here}));
+        } else {
+            render::classifier(entry, here);
+        }
+    }
     let shelf = engine.detector_shelf();
     for entry in registry::detectors() {
         let here = weights::detector(entry.name, &shelf, &source).is_ok();
@@ -76,7 +84,7 @@ fn fetch(engine: &Engine, names: &[String], cancel: &AtomicBool) -> Result<Outco
 
 fn card(engine: &Engine, name: &str, cancel: &AtomicBool) -> Result<Outcome> {
     let detector = registry::find_detector(name).and_then(registry::DetectorEntry::hub_id);
-    let repository = registry::find(name).map(|entry| entry.hub_id).or(detector).unwrap_or(name);
+    let repository = registry::find_repository(name).map(|known| known.hub_id).or(detector).unwrap_or(name);
     let card = engine.model_card(repository, cancel)?;
     if engine.config().json {
         render::json(&card);

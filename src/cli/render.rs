@@ -10,7 +10,8 @@ use crate::engine::inspect::Finding;
 use crate::engine::skill::Installed;
 use crate::engine::verify::Verified;
 use crate::error::Error;
-use crate::models::registry::{DetectorEntry, Entry, Metric};
+use crate::models::registry::{ClassifierEntry, DetectorEntry, Entry, Metric};
+use crate::wire::compose::MatchResult;
 use crate::wire::relate::{RelateResult, RelationFound};
 use crate::wire::{ClassifyResponse, DetectResult, IndexResponse, NextCall, RouteResponse, SearchResponse};
 
@@ -119,6 +120,18 @@ pub fn search(response: &SearchResponse) {
             hit.width,
             hit.height
         ));
+        if !hit.concepts.is_empty() {
+            let parts =
+                hit.concepts.iter().map(|part| format!("{} {:.2} ({:+.2})", part.concept, part.weight, part.fits));
+            text(&format!("       made of  {}", parts.collect::<Vec<_>>().join(", ")));
+        }
+        for check in &hit.checks {
+            let verdict = match check.probability {
+                Some(p) => format!("{} {p:.2}", if check.passed { "yes" } else { "no " }),
+                None => "?       ".to_owned(),
+            };
+            text(&format!("       {verdict}  {}: {}", check.what, check.seen));
+        }
     }
     if response.results.is_empty() && response.considered == 0 {
         note(&format!("none of the {} images passes the filters", response.indexed));
@@ -245,6 +258,21 @@ pub fn model(entry: &Entry, here: bool, default: bool) {
     text(&format!("    {}; {}; {}", entry.good_for, entry.languages, entry.hub_id));
 }
 
+/// A known classifier.
+pub fn classifier(entry: &ClassifierEntry, here: bool) {
+    text(&format!(
+        "{}{:<28} {:>5.1} M  {:>5} MiB  classifier, {} px  ImageNet {}  {}",
+        if here { "* " } else { "  " },
+        entry.name,
+        entry.parameters_million,
+        entry.download_mib,
+        entry.image_size,
+        entry.accuracy(),
+        entry.licence,
+    ));
+    text(&format!("    {}; names {}; {}", entry.good_for, entry.labels, entry.hub_id));
+}
+
 /// What `skill install` did with one target.
 pub fn installed(done: &Installed) {
     let folder = short(&done.target.folder.display().to_string());
@@ -329,6 +357,22 @@ pub fn related(result: &RelateResult) {
     if let Some(path) = &result.annotated {
         text(&format!("    drawn: {}", short(path)));
     }
+}
+
+/// Which caption is true: each with its phrases, CLIP's own view beside it.
+pub fn matched(result: &MatchResult) {
+    text(&format!("{}: {}", short(&result.path), result.best));
+    for (at, one) in result.captions.iter().enumerate() {
+        let mark = if at == result.best_index { "* " } else { "  " };
+        let dense = one.dcsm_score.map(|score| format!(", DCSM {score:.2}")).unwrap_or_default();
+        text(&format!("{mark}{:.3}  {}   (CLIP alone {:.2}{dense})", one.score, one.text, one.clip_share));
+        for phrase in &one.phrases {
+            let probability = phrase.probability.map_or_else(|| "    ".to_owned(), |p| format!("{p:.2}"));
+            text(&format!("      {:<9} {probability}  {:<28} {}", phrase.verdict, phrase.text, phrase.seen));
+        }
+    }
+    result.notes.iter().for_each(|note| text(&format!("    note: {note}")));
+    result.annotated.iter().chain(&result.heatmaps).for_each(|path| text(&format!("    drawn: {}", short(path))));
 }
 
 /// What `models verify` found.

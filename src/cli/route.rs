@@ -2,13 +2,27 @@
 
 use std::io::BufRead;
 
+use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::args::RouteArgs;
 use super::{Outcome, render};
 use crate::error::{Error, Result};
 use crate::wire;
+
+/// Arguments of `route`.
+#[derive(Debug, Args)]
+pub struct RouteArgs {
+    /// The request, in plain words, any language.
+    #[arg(required_unless_present = "jsonl", conflicts_with = "jsonl")]
+    pub query: Option<String>,
+    /// Read one `{"query": …}` per line from stdin, print one answer per line.
+    #[arg(long)]
+    pub jsonl: bool,
+    /// Show every label's score and its evidence.
+    #[arg(long)]
+    pub check_all: bool,
+}
 
 /// A line of `route --jsonl`; other fields are let pass, so that labelled sets can be piped in.
 #[derive(Deserialize)]

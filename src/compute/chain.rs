@@ -20,6 +20,7 @@ use super::product::Matrix;
 use super::with_values;
 use crate::error::{Error, Result};
 
+mod gate;
 mod parts;
 mod rows;
 
@@ -107,6 +108,14 @@ impl<'a> Chain<'a> {
             state.pending.residual = Some(residual.contiguous()?);
             Ok(state)
         })
+    }
+
+    /// A gate: the first half of each row, times its own sigmoid, times the second half. Shape: `[.., 2 * width]` -> `[..,
+    /// width]`.
+    ///
+    /// Source: Shazeer 2020, arXiv 2002.05202 (`SwiGLU`).
+    pub fn gated(self) -> Self {
+        self.then(gate::gated)
     }
 
     /// Attention of a sequence that looks at itself. Shape: `[batch, len, 3 * hidden]`, queries (scaled by `1 / sqrt(head

@@ -10,13 +10,19 @@ use crate::error::{Error, Result};
 
 /// As [`unfold_patches`], where the backend computes: on a GPU written once in its own number format.
 ///
-/// Shape: -> `[images, grid * grid, channels * patch * patch]`.
+/// Shapes: each image `[channels, height, width]` flattened, `size` its height and width -> `[images, rows * columns, channels *
+/// patch * patch]`, as many as whole patches fit.
 ///
 /// # Errors
 /// The device has no room.
-pub fn patch_rows(images: &[&[f32]], channels: usize, size: usize, patch: usize, backend: &Backend) -> Result<Tensor> {
-    let grid = size / patch;
-    let shape = [images.len(), grid * grid, channels * patch * patch];
+pub fn patch_rows(
+    images: &[&[f32]],
+    channels: usize,
+    size: (usize, usize),
+    patch: usize,
+    backend: &Backend,
+) -> Result<Tensor> {
+    let shape = [images.len(), (size.0 / patch) * (size.1 / patch), channels * patch * patch];
     let fill = |rows: &mut [u16]| {
         let convert: fn(&mut [u16], &[f32]) = match backend.dtype() {
             DType::F16 => |target, source| bytemuck::cast_slice_mut::<_, f16>(target).convert_from_f32_slice(source),
@@ -34,12 +40,11 @@ pub fn patch_rows(images: &[&[f32]], channels: usize, size: usize, patch: usize,
 /// these rows with the flattened kernels. Pixels right of and below the last whole patch are left out, as the
 /// convolution does (`SigLIP` so400m: 384 pixels, patches of 14).
 ///
-/// Shapes: each image `[channels, size, size]` flattened -> `[images * grid * grid, channels * patch * patch]`
-/// flattened, `grid = size / patch`; patches in reading order, inside a patch channel, row, column.
-pub fn unfold_patches(images: &[&[f32]], channels: usize, size: usize, patch: usize) -> Vec<f32> {
-    let grid = size / patch;
+/// Shapes: each image `[channels, height, width]` flattened, `size` its height and width -> `[images * rows * columns, channels *
+/// patch * patch]` flattened; patches in reading order, inside a patch channel, row, column.
+pub fn unfold_patches(images: &[&[f32]], channels: usize, size: (usize, usize), patch: usize) -> Vec<f32> {
     let row_len = channels * patch * patch;
-    let mut rows = vec![0.0; images.len() * grid * grid * row_len];
+    let mut rows = vec![0.0; images.len() * (size.0 / patch) * (size.1 / patch) * row_len];
     unfold(images, channels, size, patch, &mut rows, <[f32]>::copy_from_slice);
     rows
 }
@@ -48,23 +53,23 @@ pub fn unfold_patches(images: &[&[f32]], channels: usize, size: usize, patch: us
 fn unfold<T: Copy + Send>(
     images: &[&[f32]],
     channels: usize,
-    size: usize,
+    (height, width): (usize, usize),
     patch: usize,
     rows: &mut [T],
     convert: impl Fn(&mut [T], &[f32]) + Sync,
 ) {
-    let grid = size / patch;
+    let columns = width / patch;
     let row_len = channels * patch * patch;
     if rows.is_empty() {
         return;
     }
-    rows.par_chunks_mut(grid * grid * row_len).zip(images).for_each(|(rows, image)| {
+    rows.par_chunks_mut((height / patch) * columns * row_len).zip(images).for_each(|(rows, image)| {
         for (index, row) in rows.chunks_mut(row_len).enumerate() {
-            let (top, left) = (index / grid * patch, index % grid * patch);
+            let (top, left) = (index / columns * patch, index % columns * patch);
             // One run of `patch` pixels for every channel and line.
             for (run, target) in row.chunks_mut(patch).enumerate() {
                 let (channel, line) = (run / patch, run % patch);
-                let start = (channel * size + top + line) * size + left;
+                let start = (channel * height + top + line) * width + left;
                 if let Some(source) = image.get(start..start + patch) {
                     convert(target, source);
                 }
@@ -81,16 +86,16 @@ mod tests {
     fn patches_are_in_reading_order_and_the_rest_is_left_out() {
         // Two channels of 5 x 5, patches of 2: the last row and column belong to no patch.
         let image: Vec<f32> = (0..50u8).map(f32::from).collect();
-        let rows = unfold_patches(&[&image, &image], 2, 5, 2);
+        let rows = unfold_patches(&[&image, &image], 2, (5, 5), 2);
         assert_eq!(rows.len(), 2 * 4 * 8);
         assert_eq!(rows[..8], [0., 1., 5., 6., 25., 26., 30., 31.]);
         assert_eq!(rows[8..16], [2., 3., 7., 8., 27., 28., 32., 33.]);
         assert_eq!(rows[24..32], [12., 13., 17., 18., 37., 38., 42., 43.]);
         assert_eq!(rows[32..], rows[..32]);
-        assert!(unfold_patches(&[], 3, 4, 2).is_empty());
+        assert!(unfold_patches(&[], 3, (4, 4), 2).is_empty());
         // What a GPU is sent: the same in 16 bits.
         let mut sent = vec![0_u16; rows.len()];
-        unfold(&[&image, &image], 2, 5, 2, &mut sent, |target, source| {
+        unfold(&[&image, &image], 2, (5, 5), 2, &mut sent, |target, source| {
             bytemuck::cast_slice_mut::<_, bf16>(target).convert_from_f32_slice(source);
         });
         assert!(
@@ -102,10 +107,21 @@ mod tests {
     }
 
     #[test]
+    fn an_oblong_image_has_other_rows_than_columns() {
+        // Three lines of five: one row of two patches.
+        let image: Vec<f32> = (0..15u8).map(f32::from).collect();
+        assert_eq!(unfold_patches(&[&image], 1, (3, 5), 2), [0., 1., 5., 6., 2., 3., 7., 8.]);
+        assert_eq!(unfold_patches(&[&image], 1, (5, 3), 2), [0., 1., 3., 4., 6., 7., 9., 10.]);
+    }
+
+    #[test]
     fn rows_of_patches_go_where_the_backend_computes() {
         let image: Vec<f32> = (0..48u8).map(f32::from).collect();
-        let rows = patch_rows(&[&image, &image], 3, 4, 2, &Backend::cpu()).unwrap();
+        let rows = patch_rows(&[&image, &image], 3, (4, 4), 2, &Backend::cpu()).unwrap();
         assert_eq!(rows.dims(), [2, 4, 12]);
-        assert_eq!(rows.flatten_all().unwrap().to_vec1::<f32>().unwrap(), unfold_patches(&[&image, &image], 3, 4, 2));
+        assert_eq!(
+            rows.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+            unfold_patches(&[&image, &image], 3, (4, 4), 2)
+        );
     }
 }

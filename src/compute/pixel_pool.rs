@@ -1,6 +1,6 @@
 //! Pooling and joining of maps whose channels lie side by side.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::buffers::Buffer;
@@ -59,6 +59,16 @@ impl PixelMap {
         })
     }
 
+    /// The mean of each channel over all pixels. Shape: -> `[b, channels]`.
+    ///
+    /// # Errors
+    /// The map is empty, or the device fails.
+    pub fn mean(&self) -> Result<Tensor> {
+        let rows = self.to_rows()?; // [b, h * w, channels]
+        let mean = rows.to_dtype(DType::F32).and_then(|wide| wide.mean(1)?.to_dtype(rows.dtype()));
+        mean.map_err(Error::tensor("average pooling"))
+    }
+
     /// Every pixel four times: twice the height and width. Shape: -> `[b, 2 h, 2 w, channels]`.
     ///
     /// # Errors
@@ -110,7 +120,7 @@ impl PixelMap {
 
     /// A map whose lines are each made of an image: `line` is given the image, the number of the line, and its pixels. Elsewhere
     /// than on a CPU `candle` does it, channel by channel.
-    fn lines(
+    pub(super) fn lines(
         &self,
         dims: [usize; 4],
         line: impl Fn(&[f32], usize, &mut [f32]) + Sync,

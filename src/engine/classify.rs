@@ -51,7 +51,7 @@ impl Engine {
         let encoder = self.encoder(&self.model_name()?, watch)?;
         let directions = label_directions(&encoder, &labels, templates, watch)?;
         let nulls = self.null_vectors(&encoder, watch)?;
-        let scoring = match encoder.scoring() {
+        let scoring = match encoder.scoring()? {
             Scoring::Softmax { scale } => LabelScoring::Softmax { scale },
             Scoring::Sigmoid { scale, bias } => LabelScoring::Sigmoid { scale, bias },
         };
@@ -110,7 +110,7 @@ impl Engine {
 }
 
 /// One unit vector per label: the mean over its prompts. Shape: each `[dim]`.
-fn label_directions(
+pub(super) fn label_directions(
     encoder: &Encoder,
     labels: &[String],
     templates: &[String],

@@ -69,6 +69,37 @@ pub fn judge(counting: Counting, scores: &[f32]) -> Estimate {
     }
 }
 
+/// What one box's score says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Odds {
+    /// Probability that it shows one, before anything is known of the class.
+    pub shown: f32,
+    /// The same, given that the class is there at all.
+    pub counted: f32,
+}
+
+/// How fast a box becomes certain around the threshold of a detector that is counted by one: a box of twice the threshold's odds
+/// is real four times as likely as not.
+const STEEPNESS: f32 = 2.0;
+/// Less is nothing: a detector that predicts a set has hundreds of weak boxes, which would add up.
+const NOTHING: f32 = 0.02;
+
+/// What a box's score says, as it is to be taken for its detector; the terms of [`judge`], box by box.
+pub fn odds(counting: Counting, score: f32) -> Odds {
+    match counting {
+        Counting::Calibrated => Odds {
+            shown: score_of(log_odds(score) + PRESENCE_SHIFT),
+            counted: score_of(log_odds(score) + NUMBER_SHIFT),
+        },
+        Counting::Threshold(threshold) | Counting::Uncalibrated(threshold) => {
+            let odds = |score: f32| (score.clamp(1e-6, 1.0 - 1e-6) / (1.0 - score.clamp(1e-6, 1.0 - 1e-6))).ln();
+            let real = score_of(STEEPNESS * (odds(score) - odds(threshold)));
+            let real = if real < NOTHING { 0.0 } else { real };
+            Odds { shown: real, counted: real }
+        }
+    }
+}
+
 /// The score from which a box that is the only one of its class is listed.
 pub fn lone(counting: Counting) -> f32 {
     match counting {
@@ -143,6 +174,15 @@ mod tests {
         let weak = [0.05; 3000];
         assert_eq!(listed_from(&weak, 0.1), Estimate { present: 0.05, expected: 0.0, count: 0 });
         assert_eq!(judge(Counting::Uncalibrated(0.1), &[0.3, 0.1, 0.09]).count, 2);
+    }
+
+    #[test]
+    fn a_box_at_the_threshold_is_as_likely_real_as_not() {
+        assert!((odds(Counting::Threshold(0.7), 0.7).shown - 0.5).abs() < 1e-5);
+        assert!(odds(Counting::Threshold(0.7), 0.95).counted > 0.95);
+        assert!(odds(Counting::Uncalibrated(0.1), 0.01).counted.abs() < 1e-6);
+        let calibrated = odds(Counting::Calibrated, 0.5);
+        assert!(calibrated.shown > 0.5 && calibrated.counted > calibrated.shown);
     }
 
     #[test]

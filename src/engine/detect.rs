@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::counting::{self, Estimate};
 pub use super::detectors::Like;
-use super::detectors::asked;
+use super::detectors::class_of;
 use super::looks::{self, Look};
 use super::{Engine, Progress, Watch, url_image};
 use crate::error::{Error, Result};
@@ -183,12 +183,7 @@ fn wanted(detector: &Detector, targets: &[String]) -> Result<Vec<(String, usize)
     targets
         .iter()
         .map(|target| {
-            let class = if detector.is_open_vocabulary() {
-                let thing = asked(target);
-                detector.labels().iter().position(|label| *label == thing)
-            } else {
-                objects::label_of(target, detector.labels())
-            };
+            let class = class_of(detector, target);
             let class = class.ok_or_else(|| unknown(detector, target))?;
             Ok((target.clone(), class))
         })

@@ -67,7 +67,7 @@ impl Engine {
         if registry::find_detector(plain).is_some() {
             return Ok(true);
         }
-        if registry::find(plain).is_some() || !plain.contains('/') {
+        if registry::find_repository(plain).is_some() || !plain.contains('/') {
             return Ok(false);
         }
         let config = match weights::file(name, "config.json", &self.weight_source(download), watch.cancel) {
@@ -217,4 +217,13 @@ pub(super) fn asked(target: &str) -> String {
     };
     // A sentence of the caller's keeps its article.
     if words.starts_with(&["photo", "of"]) { target.trim().to_owned() } else { words.join(" ") }
+}
+
+/// The label that a target means: by its synonyms, or, of a detector that was asked for things in words, the very words.
+pub(super) fn class_of(detector: &Detector, target: &str) -> Option<usize> {
+    if detector.is_open_vocabulary() {
+        let thing = asked(target);
+        return detector.labels().iter().position(|label| *label == thing);
+    }
+    objects::label_of(target, detector.labels())
 }

@@ -1,15 +1,20 @@
 //! What stands between an image and a request: the task, the index, a detail too many, a domain too far, or nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::compose::Phrase;
 use super::encoders::bad_argument;
 use super::explain::Reading;
 use super::sight::{Scored, Sight, best, set_of};
 use super::{Engine, Watch, url_image};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::calibration::{DEFAULT_MIN_RELEVANCE, QueryCalibration, dot, relevance};
 use crate::index::{Catalogue, Part, Role, SetInfo, Standing};
+use crate::knowledge::claims;
 use crate::knowledge::general;
+use crate::knowledge::language::other_than_english;
+use crate::knowledge::plan;
 use crate::knowledge::topics::Topic;
 
 /// From here on an image is called a good match. The upper end of the cut-offs with the best F1
@@ -85,6 +90,10 @@ pub struct Diagnosis {
     pub evidence: Vec<Evidence>,
     /// What to do.
     pub next: String,
+    /// The request's claims, each checked by what can see it.
+    pub phrases: Vec<Phrase>,
+    /// Labels of the detector, for the phrases' boxes.
+    pub labels: Vec<String>,
 }
 
 /// A request or a form of it, judged.
@@ -148,12 +157,37 @@ impl Engine {
             Verdict::NoMatch
         };
         let next = next_step(verdict, topic, query, sight, shorter);
+        let (phrases, labels) = self.claimed(sight, query, watch)?;
         Ok(Diagnosis {
             verdict,
             relevance: request.relevance,
             evidence: vec![task, index, matched, detail, domain],
             next,
+            phrases,
+            labels,
         })
+    }
+
+    /// What each tool sees of the request's claims, and the detector's labels. That nothing could be looked at is no reason to
+    /// say nothing of the rest.
+    fn claimed(&self, sight: &Sight, query: &str, watch: &Watch<'_>) -> Result<(Vec<Phrase>, Vec<String>)> {
+        let claims = claims::read(&plan::frame(query).core);
+        if claims.claims.is_empty() || other_than_english(query).is_some() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let looked = self.checker(&[claims], Some(Arc::clone(&sight.encoder)), watch).and_then(|checker| {
+            let labels = checker.detector().map(|detector| detector.labels().to_vec()).unwrap_or_default();
+            let phrases = checker.file(self, &sight.path, Some(&sight.vector), watch)?;
+            Ok((phrases.into_iter().next().unwrap_or_default(), labels))
+        });
+        match looked {
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            Err(error) => {
+                tracing::warn!("phrases are not checked: {error}");
+                Ok((Vec::new(), Vec::new()))
+            }
+            looked => looked,
+        }
     }
 
     /// The request and its shorter forms on the image, each held against the collection as a search would.

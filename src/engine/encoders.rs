@@ -67,7 +67,8 @@ impl Engine {
             kept.insert(0, found);
             return Ok(encoder);
         }
-        let files = self.model_files(name, self.config.model.as_deref() == Some(name), watch)?;
+        let named = [&self.config.model, &self.config.identifier].into_iter().flatten().any(|named| named == name);
+        let files = self.model_files(name, named, watch)?;
         watch.check()?;
         (watch.progress)(Progress { phase: "load", done: 0, total: Some(1), message: name.to_owned() });
         let encoder = Arc::new(Encoder::load(&files, &Backend::new(self.config.device, precision)?)?);
@@ -110,9 +111,14 @@ pub(super) fn report_transfer<'a>(watch: &'a Watch<'_>) -> impl FnMut(weights::T
     }
 }
 
-/// The neutral texts that a model's scores are calibrated against: those of photos, but for the starter its own.
+/// The neutral texts that a model's scores are calibrated against: those of photos, but for the starter its own; none for a
+/// model that reads no texts.
 pub fn null_texts(encoder: &Encoder) -> Vec<String> {
-    if encoder.id() == starter::ID { starter::null_texts() } else { calibration::null_texts() }
+    match encoder.id() {
+        _ if !encoder.reads_texts() => Vec::new(),
+        starter::ID => starter::null_texts(),
+        _ => calibration::null_texts(),
+    }
 }
 
 /// Embeds pictures: each through the model's own input pipeline, in batches.

@@ -1,12 +1,15 @@
 //! Why CLIP fails at a request, shown on the caller's own image: the request against its counterfactuals.
 
+use super::concepts::Concept;
 use super::diagnose::Diagnosis;
 use super::encoders::bad_argument;
-use super::sight::{NOISE_SIGMA, Scored, Sight};
+use super::sight::{NOISE_SIGMA, Scored, Sight, set_of};
 use super::{Engine, Watch};
 use crate::error::Result;
 use crate::index::calibration::dot;
+use crate::knowledge::claims;
 use crate::knowledge::counterfactual::{self, Change};
+use crate::knowledge::phrase::Thing;
 use crate::knowledge::topics::Topic;
 
 /// Neutral texts that are shown for what the model sees in an image.
@@ -55,6 +58,8 @@ pub struct Demonstration {
     pub spread: f32,
     /// The neutral texts that fit best, in sigma.
     pub nearest: Vec<(String, f32)>,
+    /// What the image is made of; empty where too few images are indexed to know what images have in common.
+    pub concepts: Vec<Concept>,
 }
 
 /// A counterfactual on the image.
@@ -123,13 +128,30 @@ impl Engine {
             Explanation { topic, query: query.map(str::to_owned), demonstration: None, diagnosis: None };
         if let Some(image) = asked.image {
             let sight = self.sight(image, watch)?;
-            explanation.demonstration = Some(demonstrate(&sight, query, topic)?);
+            let mut shown = demonstrate(&sight, query, topic)?;
+            shown.concepts = self.sight_concepts(&sight, query, watch)?;
+            explanation.demonstration = Some(shown);
             if let Some(query) = query {
                 // The verdict is on the request, whatever topic the caller wants to read about.
                 explanation.diagnosis = Some(self.diagnose_sight(&sight, query, Topic::of_request(query), watch)?);
             }
         }
         Ok(explanation)
+    }
+}
+
+impl Engine {
+    /// The words that an image is made of, told against the indexed images of the same model.
+    fn sight_concepts(&self, sight: &Sight, query: Option<&str>, watch: &Watch<'_>) -> Result<Vec<Concept>> {
+        let catalogue = self.catalogue()?;
+        let Some(set) = set_of(&catalogue, &sight.encoder)? else { return Ok(Vec::new()) };
+        let things = query.map(|query| claims::read(query).things.iter().map(Thing::words).collect::<Vec<_>>());
+        let things = things.unwrap_or_default();
+        let Some(vocabulary) = self.vocabulary((&catalogue, &set), &sight.encoder, &things, watch)? else {
+            return Ok(Vec::new());
+        };
+        let query = query.map(|query| sight.score(&[query.to_owned()])).transpose()?.and_then(|mut one| one.pop());
+        Ok(vocabulary.tell(&sight.vector, query.as_ref().map(|one| one.vector.as_slice())))
     }
 }
 
@@ -147,6 +169,7 @@ pub fn demonstrate(sight: &Sight, query: Option<&str>, topic: Topic) -> Result<D
         neutral_texts: sight.nulls.len(),
         spread: sight.level.spread,
         nearest: sight.nearest(NEAREST),
+        concepts: Vec::new(),
     };
     let Some(query) = query else {
         demonstration.why_none = Some("give a request as well to see it scored against its counterfactuals".into());

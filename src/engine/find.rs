@@ -2,12 +2,18 @@
 
 use std::path::PathBuf;
 
+use super::compose::{Checker, Phrase};
+use super::concepts::{Concept, FEWEST_IMAGES};
 use super::embedder::ImageTextEmbedder;
 use super::search::{self, Query, SearchOutcome, SearchRequest};
+use super::verified::{self, Effort, PASSES, Report, Wish};
 use super::{Engine, Watch};
 use crate::error::{Error, Result};
-use crate::index::Filter;
+use crate::index::calibration::DEFAULT_MIN_RELEVANCE;
+use crate::index::{Catalogue, Filter, SetInfo};
+use crate::knowledge::claims;
 use crate::knowledge::language::other_than_english;
+use crate::knowledge::phrase::Thing;
 use crate::knowledge::task::{self, Task};
 use crate::models::registry;
 
@@ -35,6 +41,10 @@ pub struct Request<'a> {
     pub group_duplicates: bool,
     /// Every vector is compared.
     pub exact: bool,
+    /// Tell what each hit is made of.
+    pub explain: bool,
+    /// Check on the best hits what the model does not see; `None`: do not.
+    pub verify: Option<Effort>,
 }
 
 /// What was found, and what to think of it.
@@ -48,6 +58,10 @@ pub struct Found {
     pub notes: Vec<String>,
     /// The hits.
     pub outcome: SearchOutcome,
+    /// What each hit is made of in the model's eyes, where that was asked for; in their order.
+    pub concepts: Vec<Vec<Concept>>,
+    /// What was checked on each hit, in their order; empty for those that were not looked at.
+    pub phrases: Vec<Vec<Phrase>>,
     /// The model's id.
     pub model: String,
 }
@@ -78,27 +92,32 @@ impl Engine {
             });
         };
         watch.check()?;
+        let tasks = request.text.map_or_else(|| vec![Task::ImageSimilarity], task::all_of_request);
+        let task = tasks.first().copied().unwrap_or(Task::SemanticSearch);
+        let wish = request.text.filter(|_| request.verify.is_some()).and_then(|text| verified::wish(text, &tasks));
+        let (text, minus) = looked_for(request, wish.as_ref());
         let query = Query::embed(
             encoder.as_ref(),
-            &request.text.map(str::to_owned).into_iter().collect::<Vec<_>>(),
+            &text.into_iter().collect::<Vec<_>>(),
             &images.iter().map(|(_, picture)| picture.rgb.clone()).collect::<Vec<_>>(),
-            &request.minus.map(str::to_owned).into_iter().collect::<Vec<_>>(),
+            &minus.into_iter().collect::<Vec<_>>(),
         )?;
-        let outcome = search::search(
-            &catalogue,
-            &self.vectors,
-            &set,
-            &SearchRequest {
-                query,
-                filter: Filter { under, ..request.filter.clone() },
-                top_k: request.top_k,
-                min_relevance: request.min_relevance,
-                group_duplicates: request.group_duplicates,
-                exact: request.exact,
-            },
-        )?;
-        let task = request.text.map_or(Task::ImageSimilarity, task::of_request);
-        let mut notes: Vec<String> = task.note().into_iter().collect();
+        let text_vector = query.texts.first().map(|(vector, _)| vector.clone());
+        let search = SearchRequest {
+            query,
+            filter: Filter { under, ..request.filter.clone() },
+            top_k: request.top_k,
+            min_relevance: request.min_relevance,
+            group_duplicates: request.group_duplicates,
+            exact: request.exact,
+        };
+        let checker = wish.map(|wish| self.wish_checker(&wish, &encoder, watch)).transpose()?;
+        let place = Place { catalogue: &catalogue, set: &set };
+        let (outcome, phrases, report) = self.ranked(&place, search, checker.as_ref().zip(request.verify), watch)?;
+        let mut notes: Vec<String> = match report {
+            Some(report) => vec![report_note(task, &report)],
+            None => task.note().into_iter().collect(),
+        };
         if let Some(text) = request.text {
             notes.extend(language_note(encoder.id(), text));
             let (tokens, most) = encoder.token_count(text)?;
@@ -115,10 +134,93 @@ impl Engine {
         } else if outcome.vanished > 0 {
             notes.push(format!("{} indexed files are gone: index the folder again", outcome.vanished));
         }
+        let mut concepts = Vec::new();
+        if request.explain {
+            let also: Vec<String> = request
+                .text
+                .map(|text| claims::read(text).things.iter().map(Thing::words).collect())
+                .unwrap_or_default();
+            let vocabulary = self.vocabulary((&catalogue, &set), &encoder, &also, watch)?;
+            match vocabulary {
+                Some(vocabulary) => {
+                    concepts =
+                        self.hit_concepts((&catalogue, &set), &vocabulary, &outcome.hits, text_vector.as_deref())?;
+                }
+                None => notes.push(format!("what hits are made of is told from {FEWEST_IMAGES} indexed images on")),
+            }
+        }
         let image = images.into_iter().next().map(|(path, _)| path);
         let query = request.text.map(str::to_owned).or(image).unwrap_or_default();
-        Ok(Found { query, task, notes, outcome, model: encoder.id().to_owned() })
+        Ok(Found { query, task, notes, outcome, concepts, phrases, model: encoder.id().to_owned() })
     }
+
+    /// The hits of a search; where something is to be checked, those that pass first, then those that the model alone would
+    /// show, each with what was checked.
+    fn ranked(
+        &self,
+        place: &Place<'_>,
+        mut search: SearchRequest,
+        check: Option<(&Checker, Effort)>,
+        watch: &Watch<'_>,
+    ) -> Result<(SearchOutcome, Vec<Vec<Phrase>>, Option<Report>)> {
+        let Some((checker, effort)) = check else {
+            let outcome = search::search(place.catalogue, &self.vectors, place.set, &search)?;
+            let phrases = vec![Vec::new(); outcome.hits.len()];
+            return Ok((outcome, phrases, None));
+        };
+        let (top_k, least) = (search.top_k, search.min_relevance.unwrap_or(DEFAULT_MIN_RELEVANCE));
+        if checker.detector().is_some() {
+            // What boxes decide needs no relevance.
+            search.top_k = search.top_k.max(effort.best);
+            search.min_relevance = Some(0.0);
+        }
+        let mut outcome = search::search(place.catalogue, &self.vectors, place.set, &search)?;
+        let hits = std::mem::take(&mut outcome.hits);
+        let (checked, report) = self.verify_hits(checker, hits, top_k, effort, watch)?;
+        let shown =
+            |one: &verified::Checked| one.hit.relevance >= least || one.probability.is_some_and(|p| p >= PASSES);
+        let (hits, phrases) = checked.into_iter().filter(shown).take(top_k).map(|one| (one.hit, one.phrases)).unzip();
+        Ok((SearchOutcome { hits, min_relevance: least, ..outcome }, phrases, Some(report)))
+    }
+}
+
+/// Where a search looks.
+struct Place<'a> {
+    catalogue: &'a Catalogue,
+    set: &'a SetInfo,
+}
+
+/// What the model is asked: the text as it is, or what it can see of it, and what hits should not look like.
+fn looked_for(request: &Request<'_>, wish: Option<&Wish>) -> (Option<String>, Option<String>) {
+    let minus = request.minus.map(str::to_owned);
+    match wish {
+        None => (request.text.map(str::to_owned), minus),
+        // Where nothing is left that can be seen, any picture is a candidate, best without what is excluded.
+        Some(wish) => {
+            let visible = wish.visible.clone().or_else(|| request.image.is_none().then(|| "a photo".to_owned()));
+            (visible, minus.or_else(|| wish.minus.clone()))
+        }
+    }
+}
+
+/// What was checked, by what, and what was not.
+fn report_note(task: Task, report: &Report) -> String {
+    let cited = task.limit_cited().unwrap_or_else(|| "CLIP does not see all of this".to_owned());
+    if let Some(why) = &report.without {
+        return format!("{cited}: not verified, since {why}");
+    }
+    let unchecked = match report.unchecked.as_slice() {
+        [] => String::new(),
+        open => format!("; not verified: {}", open.join(", ")),
+    };
+    let time = if report.out_of_time { "; the time for checking was used up" } else { "" };
+    format!(
+        "{cited}: the best {} by CLIP were checked with {} ({}), {} pass{unchecked}{time}",
+        report.looked,
+        report.detector.as_deref().unwrap_or("no detector"),
+        if report.checked.is_empty() { "nothing could be".to_owned() } else { report.checked.join(", ") },
+        report.passed
+    )
 }
 
 impl Engine {

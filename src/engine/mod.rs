@@ -1,7 +1,11 @@
 //! The use cases, one file each; synchronous. [`Engine`] owns what they share: the settings, the catalogue, the models.
 
+pub mod classifiers;
 pub mod classify;
+pub mod compose;
+pub mod concepts;
 pub mod counting;
+mod dense;
 pub mod detect;
 mod detectors;
 pub mod diagnose;
@@ -11,6 +15,8 @@ pub mod explain;
 #[cfg(test)]
 mod fake;
 pub mod find;
+pub mod heatmap;
+pub mod identify;
 pub mod ingest;
 pub mod inspect;
 pub mod looks;
@@ -23,6 +29,7 @@ pub mod sheet;
 pub mod sight;
 pub mod skill;
 pub mod url_image;
+pub mod verified;
 pub mod verify;
 
 use std::path::{Path, PathBuf};
@@ -75,6 +82,8 @@ pub struct Engine {
     config: Config,
     encoders: encoders::Encoders,
     detectors: detectors::Detectors,
+    classifiers: classifiers::Classifiers,
+    dense: dense::Network,
     vectors: VectorCache,
 }
 
@@ -85,6 +94,8 @@ impl Engine {
             config,
             encoders: encoders::Encoders::default(),
             detectors: detectors::Detectors::default(),
+            classifiers: classifiers::Classifiers::default(),
+            dense: dense::Network::default(),
             vectors: VectorCache::default(),
         }
     }
@@ -103,7 +114,7 @@ impl Engine {
     }
 
     /// The model that belongs to the index: the one that the caller named, else the one that the index was last built
-    /// with, else the default of this device. A search must use the model of the vectors that it searches; their precision
+    /// with, one that reads texts before others, else the default of this device. A search must use the model of the vectors that it searches; their precision
     /// too, unless another one was asked for, so that an index survives a change of what is fastest.
     ///
     /// # Errors
@@ -111,7 +122,8 @@ impl Engine {
     pub fn index_encoder(&self, catalogue: &Catalogue, watch: &Watch<'_>) -> Result<Arc<Encoder>> {
         let name = match &self.config.model {
             Some(name) => name.clone(),
-            None => match catalogue.sets()?.into_iter().rev().find(|set| set.vectors > 0) {
+            None => match catalogue.sets()?.into_iter().filter(|set| set.vectors > 0).max_by_key(|set| set.reads_texts)
+            {
                 Some(set) => set.key.model,
                 None => self.model_name()?,
             },

@@ -95,6 +95,9 @@ fn shown(file: &HubFile, text: &str) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "It runs here as `--model {}`: {}.", entry.name, entry.good_for);
     }
+    if let Some(entry) = registry::find_classifier(&file.repository) {
+        let _ = writeln!(out, "It runs here as `identify --classifier {}`: {}.", entry.name, entry.good_for);
+    }
     let fields = front_matter::fields(front.unwrap_or_default());
     for (key, name) in FIELDS {
         let Some((_, values)) = fields.iter().find(|(field, _)| field == key) else { continue };

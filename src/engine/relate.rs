@@ -15,7 +15,7 @@ mod wanted;
 mod words;
 
 pub use wanted::{Pick, Wanted};
-pub use words::relation_of;
+pub use words::{of_place, relation_of};
 
 /// From this confidence on a relation is said to hold; below one less this it is said not to. Between them nothing is
 /// claimed. Over ../shared/photos/coco (`tools/relate_study.py`) what is said to hold does so between the annotated boxes

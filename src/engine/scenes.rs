@@ -12,6 +12,7 @@ use crate::pixels::scene::{
     Colour, MAX_OBJECTS, Random, Relation, Scene, SceneSpec, Shape, Thing, counted, seed_of, swap_colours, with_article,
 };
 
+pub mod captions;
 pub mod detection;
 mod export;
 

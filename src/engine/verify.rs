@@ -9,7 +9,7 @@ use crate::compute::Backend;
 use crate::config::PrecisionChoice;
 use crate::error::Result;
 use crate::models::verify::{self, FileRow, Photo, Row};
-use crate::models::{Detector, weights};
+use crate::models::{Classifier, Detector, weights};
 
 /// What `models verify` found.
 #[derive(Debug, Clone)]
@@ -47,6 +47,12 @@ impl Engine {
         }
         let files = self.model_files(name, false, watch)?;
         let file_rows = verify::files(&files, watch.cancel)?;
+        if Classifier::recognises(&files.config) {
+            watch.check()?;
+            // Nothing was published that it could be compared with.
+            Classifier::load(&files, &Backend::new(self.config.device, precision)?)?;
+            return Ok(Verified { files: file_rows, values: Vec::new(), missing_photos: Vec::new() });
+        }
         let encoder = self.encoder_in(name, precision, watch)?;
         let photos = self.photos(images)?;
         let needed = verify::photos_of(encoder.id());

@@ -36,10 +36,12 @@ pub struct SetInfo {
     pub vectors: u64,
     /// Seconds since 1970.
     pub created_at: i64,
+    /// Its model reads texts: it was calibrated against neutral ones.
+    pub reads_texts: bool,
 }
 
 const SET_COLUMNS: &str = "id, model, revision, precision, dim, preprocessing, epoch, created_at,
-    (SELECT vectors FROM vector_count WHERE set_id = vector_set.id)";
+    (SELECT vectors FROM vector_count WHERE set_id = vector_set.id), COALESCE(LENGTH(null_vectors), 0) > 0";
 
 impl Catalogue {
     /// All vector sets, oldest first.
@@ -187,6 +189,7 @@ fn read_set(row: &SqlRow<'_>) -> rusqlite::Result<SetInfo> {
         epoch: row.get(6)?,
         created_at: row.get(7)?,
         vectors: row.get::<_, Option<i64>>(8)?.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
+        reads_texts: row.get(9)?,
     })
 }
 

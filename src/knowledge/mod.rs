@@ -5,8 +5,10 @@
 //! binary carries.
 //!
 //! [`router`] decides which [`task`] a request is, from its [`words`] and what its [`phrase`]s say; [`plan`] turns that
-//! into the next call.
+//! into the next call. [`claims`] are what a text says of a picture, one by one, and [`attributes`] what a thing could be instead.
 
+pub mod attributes;
+pub mod claims;
 pub mod counterfactual;
 pub mod detectors;
 pub mod documents;

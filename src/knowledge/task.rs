@@ -11,6 +11,11 @@ pub fn of_request(text: &str) -> Task {
     router::route(text).decision.primary
 }
 
+/// All tasks of a request, the main one first.
+pub fn all_of_request(text: &str) -> Vec<Task> {
+    router::route(text).decision.labels
+}
+
 /// A limit: what CLIP cannot do, the fact that shows it, what it means for hits of a search, and what does it instead.
 struct Limit {
     what: &'static str,
@@ -66,6 +71,11 @@ impl Task {
     /// their source.
     pub fn note(self) -> Option<String> {
         self.limit().map(|limit| format!("{}: {}", limit.cited(), limit.hits))
+    }
+
+    /// The limit with its fact, without what follows from it; `None` where CLIP suits.
+    pub fn limit_cited(self) -> Option<String> {
+        self.limit().map(|limit| limit.cited())
     }
 
     /// Why the task is, or is not, for CLIP, in one sentence; a refusal cites its source.

@@ -9,13 +9,16 @@ pub const PRESENT: &[&str] = &[
     "classify_image",
     "detect_count",
     "spatial_relation",
+    "match_captions",
+    "identify_image",
     "explain_limitation",
     "index_folder",
 ];
 
 /// The architectures whose weights this build can load from files that the caller downloads, as ids of
 /// [`super::systems`].
-pub const LOADABLE: &[&str] = &["larger_clip", "detr"];
+pub const LOADABLE: &[&str] =
+    &["larger_clip", "detr", "dinov2", "resnet50", "arcface", "cosface", "dcsm", "pc_clip", "negclip"];
 
 /// Whether a tool is in this build.
 pub fn is_present(tool: &str) -> bool {

@@ -297,6 +297,7 @@ mod tests {
             score: 0.27,
             relevance,
             checks: Vec::new(),
+            concepts: Vec::new(),
             width: 640,
             height: 480,
             duplicates: Vec::new(),
@@ -325,7 +326,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("a b.jpg"), "x").unwrap();
         let mut second = hit("c\nd.png", 0.875);
-        second.checks = vec![Check { what: "2 dogs".into(), passed: false }];
+        second.checks =
+            vec![Check { what: "2 dogs".into(), passed: false, probability: Some(0.1), seen: "1 found".into() }];
         second.duplicates = vec!["e.png".into(), "f.png".into()];
         let found = found(vec![hit("a b.jpg", 0.914), second]);
         let answer = search(&engine(root.path()), &SearchArgs::default(), &found).with_structured(&found);

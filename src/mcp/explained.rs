@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::answer::{Answer, shown};
+use super::compose::phrases;
 use crate::engine::Engine;
 use crate::wire::{ExplainArgs, ExplainResponse, Shown, Verdict};
 
@@ -56,6 +57,8 @@ fn verdict(text: &mut String, diagnosis: &Verdict) {
             if checked.check == "task" { checked.says.split("; ").next().unwrap_or_default() } else { &checked.says };
         let _ = writeln!(text, "- {} {mark}: {}", checked.check, shown(says));
     }
+    phrases(text, &diagnosis.phrases);
+    phrases(text, &diagnosis.phrases);
     let _ = writeln!(text, "next: {}", shown(&diagnosis.next));
 }
 
@@ -98,5 +101,8 @@ fn demonstration(text: &mut String, on_image: &Shown) {
     }
     if !on_image.sees.is_empty() {
         let _ = writeln!(text, "  the model sees: {}", on_image.sees.join(", "));
+    }
+    if !on_image.made_of.is_empty() {
+        let _ = writeln!(text, "  made of (weight, fit to the request): {}", on_image.made_of.join(", "));
     }
 }

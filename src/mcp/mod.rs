@@ -15,8 +15,10 @@
 mod answer;
 mod arguments;
 mod completions;
+mod compose;
 mod detect;
 mod explained;
+mod identify;
 mod lines;
 mod prompts;
 mod quiet;

@@ -28,6 +28,8 @@ pub(super) fn config(root: &Path) -> Config {
         data_dir: root.join("data"),
         model: None,
         detector: None,
+        identifier: None,
+        dcsm: None,
         device: DeviceChoice::Cpu,
         precision: PrecisionChoice::F32,
         threads: 1,

@@ -9,8 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{self, Answer};
+use super::compose;
 use super::detect;
 use super::explained;
+use super::identify;
 use super::relate;
 use super::schema;
 use super::work::Lane;
@@ -26,6 +28,8 @@ pub(super) fn all() -> Vec<Entry> {
         classify_image(),
         detect_count(),
         spatial_relation(),
+        match_captions(),
+        identify_image(),
         explain_limitation(),
         index_folder(),
     ]
@@ -46,9 +50,9 @@ fn clip_search() -> Entry {
     Entry::new("clip_search", "Search images by words or example")
         .describe(
             "Finds images in indexed folders by what they show: words (\"a red car in snow\"), an example image, or both. \
-             Call index_folder first. Ranks by relevance 0 to 1; no result means nothing fits. Not for counting objects, \
-             left/right, reading text or telling individuals apart: CLIP cannot; open the best hits instead. To label \
-             known images use classify_image.",
+             Call index_folder first. No result: nothing fits. Numbers, left/right, \"without\" \
+             and whose colour are checked on the best hits where a detector is loaded. Not for reading text or telling \
+             individuals apart. To label known images use classify_image.",
         )
         .read_only()
         .runs(Lane::Short, wire::search, answer::search)
@@ -96,6 +100,29 @@ fn spatial_relation() -> Entry {
         )
         .read_only()
         .runs(Lane::Short, wire::relate::relate, relate::relations)
+}
+
+fn match_captions() -> Entry {
+    Entry::new("match_captions", "Which caption is true")
+        .describe(
+            "Says which caption is true of an image where CLIP cannot tell: whose colour, how many, \"without\", left/right. \
+             Checks each phrase with boxes and crops, beside CLIP's own score. One caption is enough; for kinds use \
+             classify_image.",
+        )
+        .read_only()
+        .runs(Lane::Short, wire::compose::match_captions, compose::captions)
+}
+
+fn identify_image() -> Entry {
+    Entry::new("identify_image", "Which one it is, by examples")
+        .describe(
+            "Says which label of a gallery an image belongs to, or \"unknown\": individuals, species, models, products. The \
+             gallery is a folder with a subfolder of example images for each label. Gives calibrated confidence and the nearest \
+             examples. New examples are embedded first. A classifier instead names dog breeds, birds or what else it was trained \
+             on. For plain kinds of things use classify_image.",
+        )
+        .read_only()
+        .runs(Lane::Long, wire::identify::identify, identify::identity)
 }
 
 fn index_folder() -> Entry {

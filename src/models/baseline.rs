@@ -40,8 +40,8 @@ impl Baseline {
         if [text, vision].iter().any(|tower| tower.hidden_act != compute::Activation::QuickGelu) {
             return Err(refused("has another hidden_act than quick_gelu".to_owned()));
         }
-        let tokenizer =
-            Tokenizer::load(&files.tokenizer, config.text.max_position_embeddings, Dialect::Clip, &files.id)?;
+        let blob = files.tokenizer.as_ref().ok_or_else(|| refused("has no tokenizer beside it".to_owned()))?;
+        let tokenizer = Tokenizer::load(blob, config.text.max_position_embeddings, Dialect::Clip, &files.id)?;
         let end = tokenizer.encode("")?.ids.last().copied().unwrap_or(0);
         let mut tensors: HashMap<String, Tensor> = HashMap::new();
         for blob in &files.weights {

@@ -1,4 +1,4 @@
-//! Files of a model: on disk, or built into the binary.
+//! Files of a model: on disk, built into the binary, or put together.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
-/// A file of a model: on disk, or built into the binary.
+/// A file of a model: on disk, built into the binary, or put together.
 #[derive(Debug, Clone)]
 pub enum Blob {
     /// On disk.
@@ -19,6 +19,13 @@ pub enum Blob {
         /// Its bytes.
         bytes: &'static [u8],
     },
+    /// A text that the model came without, put together from what else is known of it.
+    Made {
+        /// The file that it was read off, for messages.
+        name: String,
+        /// The text.
+        text: String,
+    },
 }
 
 impl Blob {
@@ -27,6 +34,7 @@ impl Blob {
         match self {
             Self::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
             Self::Static { name, .. } => (*name).to_owned(),
+            Self::Made { name, .. } => name.clone(),
         }
     }
 
@@ -38,6 +46,7 @@ impl Blob {
         match self {
             Self::File(path) => Ok(Cow::Owned(std::fs::read(path).map_err(Error::io("read", path))?)),
             Self::Static { bytes, .. } => Ok(Cow::Borrowed(bytes)),
+            Self::Made { text, .. } => Ok(Cow::Owned(text.clone().into_bytes())),
         }
     }
 
@@ -61,11 +70,10 @@ impl Blob {
     /// # Errors
     /// The file cannot be opened, or is empty.
     pub fn map(&self) -> Result<Bytes> {
-        let Self::File(path) = self else {
-            return Ok(match self {
-                Self::Static { bytes, .. } => Bytes::Static(bytes),
-                Self::File(_) => Bytes::Static(&[]),
-            });
+        let path = match self {
+            Self::File(path) => path,
+            Self::Static { bytes, .. } => return Ok(Bytes::Static(bytes)),
+            Self::Made { text, .. } => return Ok(Bytes::Owned(text.clone().into_bytes())),
         };
         let file = File::open(path).map_err(Error::io("open", path))?;
         let metadata = file.metadata().map_err(Error::io("read", path))?;
@@ -90,6 +98,8 @@ pub enum Bytes {
     Mapped(memmap2::Mmap),
     /// In the binary.
     Static(&'static [u8]),
+    /// In memory.
+    Owned(Vec<u8>),
 }
 
 impl Deref for Bytes {
@@ -99,6 +109,7 @@ impl Deref for Bytes {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }

@@ -41,6 +41,23 @@ impl ClipModel {
         Ok(projected)
     }
 
+    /// The class token and every patch as the image vector is made of the first: dense features. Shapes: each `[3, size, size]`
+    /// flattened -> `[batch, 1 + patches, dim]`, not normalised.
+    ///
+    /// Source: Kang et al. 2025, arXiv 2503.08723, section 5 (dense cosine similarity maps).
+    pub fn image_tokens(&self, images: &[&[f32]], backend: &Backend) -> Result<Tensor> {
+        let tokens = self.vision_model.get()?.tokens(images, backend, &mut Stages::off())?; // [batch, 1 + patches, hidden]
+        self.visual_projection.forward(&tokens) // [batch, 1 + patches, dim]
+    }
+
+    /// Every token of texts of one length in the space of the vectors, of each text the first `lengths[i]` real ones and padding
+    /// behind them that no token looks at. Shapes: `[batch, len]` flattened -> `[batch, len, dim]`, not normalised.
+    ///
+    /// Source: as [`ClipModel::image_tokens`].
+    pub fn text_tokens(&self, ids: &[u32], lengths: &[usize], backend: &Backend) -> Result<Tensor> {
+        self.text.tokens(ids, lengths, backend)
+    }
+
     /// Shape: -> `[batch, dim]`, not normalised.
     pub fn text_features(&self, texts: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
         self.text.features(texts, stages)
@@ -86,6 +103,13 @@ impl TextTower {
         Ok(projected)
     }
 
+    /// As [`ClipModel::text_tokens`].
+    fn tokens(&self, ids: &[u32], lengths: &[usize], backend: &Backend) -> Result<Tensor> {
+        let mask = causal_without_padding(lengths, ids.len() / lengths.len().max(1), backend)?; // [batch, len, len]
+        let all = self.text_model.get()?.all(ids, lengths.len(), Mask::Bias(&mask))?; // [batch, len, hidden]
+        self.text_projection.forward(&all) // [batch, len, dim]
+    }
+
     /// The position that stands for the whole text; the first one, as the reference does, when there is no such id.
     fn pooled(&self, ids: &[u32]) -> usize {
         match self.pooling {
@@ -118,14 +142,24 @@ impl TextTransformer {
         })
     }
 
+    /// Shape: `[batch, len]` flattened -> `[batch, len, hidden]`.
+    fn embeddings(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
+        let tokens = self.token_embedding.lookup(ids, batch)?; // [batch, len, hidden]
+        let positions = self.position_embedding.first(ids.len() / batch.max(1))?; // [len, hidden]
+        tokens.broadcast_add(&positions).map_err(Error::tensor("text embeddings"))
+    }
+
+    /// Every row. Shapes: `[batch, len]` flattened -> `[batch, len, hidden]`.
+    fn all(&self, ids: &[u32], batch: usize, mask: Mask<'_>) -> Result<Tensor> {
+        let x = self.embeddings(ids, batch)?; // [batch, len, hidden]
+        self.final_layer_norm.forward(&self.encoder.forward_under(mask, x, None, &mut Stages::off())?)
+    }
+
     /// The rows that stand for the texts: of text `i` row `pooled[i]`.
     ///
     /// Shapes: `[batch, len]` flattened -> `[batch, hidden]`.
     pub fn forward(&self, ids: &[u32], pooled: &[usize], stages: &mut Stages) -> Result<Tensor> {
-        let batch = pooled.len();
-        let tokens = self.token_embedding.lookup(ids, batch)?; // [batch, len, hidden]
-        let positions = self.position_embedding.first(ids.len() / batch.max(1))?; // [len, hidden]
-        let x = tokens.broadcast_add(&positions).map_err(Error::tensor("text embeddings"))?; // [batch, len, hidden]
+        let x = self.embeddings(ids, pooled.len())?; // [batch, len, hidden]
         stages.note(|| "embeddings".to_owned(), &x);
         let x = if stages.are_kept() {
             let all = self.final_layer_norm.forward(&self.encoder.forward(x, None, stages)?)?; // [batch, len, hidden]
@@ -136,6 +170,16 @@ impl TextTransformer {
         }; // [batch, 1, hidden]
         x.squeeze(1).map_err(Error::tensor("text pooling")) // [batch, hidden]
     }
+}
+
+/// Of each query the keys up to its own that are no padding. Shape: -> `[batch, len, len]`.
+fn causal_without_padding(lengths: &[usize], len: usize, backend: &Backend) -> Result<Tensor> {
+    let seen = |length: usize, query: usize, key: usize| key <= query && key < length.max(1);
+    let rows = lengths.iter().flat_map(|&length| (0..len).map(move |query| (length, query)));
+    let bias = rows.flat_map(|(length, query)| {
+        (0..len).map(move |key| if seen(length, query, key) { 0.0 } else { f32::NEG_INFINITY })
+    });
+    crate::compute::tensor(bias.collect::<Vec<f32>>(), &[lengths.len(), len, len], backend)
 }
 
 /// Patches, the layers, and a normalisation at either end.
@@ -160,7 +204,7 @@ impl VisionTransformer {
         let class_embedding = embeddings.values("class_embedding", &[size])?;
         let class_shape = [1, 1, class_embedding.len()];
         Ok(Self {
-            patch_embedding: patch_embedding(&embeddings, config, false)?,
+            patch_embedding: patch_embedding(&embeddings.at("patch_embedding"), config, false)?,
             class_embedding: crate::compute::tensor(class_embedding, &class_shape, reader.backend())?,
             position_embedding: embeddings.embedding("position_embedding", config.num_patches() + 1, size)?,
             pre_layrnorm: reader.layer_norm(pre_norm, size, eps)?,
@@ -211,10 +255,9 @@ impl VisionTransformer {
     }
 }
 
-/// The convolution `patch_embedding`, whose stride is its kernel, as a linear layer over [`patch_rows`].
-pub(super) fn patch_embedding(embeddings: &Reader<'_>, config: &VisionConfig, bias: bool) -> Result<Linear> {
+/// A convolution whose stride is its kernel, as a linear layer over [`patch_rows`].
+pub(super) fn patch_embedding(convolution: &Reader<'_>, config: &VisionConfig, bias: bool) -> Result<Linear> {
     let (hidden, patch) = (config.tower.hidden_size, config.patch_size);
-    let convolution = embeddings.at("patch_embedding");
     let weight = convolution.values("weight", &[hidden, config.num_channels, patch, patch])?;
     let bias = if bias { Some(convolution.values("bias", &[hidden])?) } else { None };
     convolution.linear_from(hidden, config.num_channels * patch * patch, weight, bias)
@@ -222,5 +265,6 @@ pub(super) fn patch_embedding(embeddings: &Reader<'_>, config: &VisionConfig, bi
 
 /// Shape: each `[3, size, size]` flattened -> `[batch, patches, 3 * patch * patch]`.
 pub(super) fn patches(images: &[&[f32]], config: &VisionConfig, backend: &Backend) -> Result<Tensor> {
-    patch_rows(images, config.num_channels, config.image_size, config.patch_size, backend)
+    let size = (config.image_size, config.image_size);
+    patch_rows(images, config.num_channels, size, config.patch_size, backend)
 }

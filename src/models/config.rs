@@ -1,10 +1,10 @@
-//! `config.json` of CLIP and `SigLIP`: sparse on the hub, so every absent field takes the reference's default.
+//! `config.json` of CLIP and `SigLIP`, and `open_clip_config.json`: sparse on the hub, so every absent field takes the reference's default.
 //!
 //! Source: transformers 5.23, `configuration_clip.py` and `configuration_siglip.py`.
 
 use serde_json::{Map, Value};
 
-use super::Blob;
+use super::{Blob, open_clip};
 use crate::compute::Activation;
 use crate::error::{Error, Result};
 
@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub(super) enum ModelConfig {
     Clip(ClipConfig),
     Siglip(SiglipConfig),
+    Dinov2(Dinov2Config),
+    Iresnet(IresnetConfig),
 }
 
 /// Source: `CLIPConfig`.
@@ -89,7 +91,7 @@ mod limit {
 }
 
 impl ModelConfig {
-    /// Reads `config.json`; `model` is for messages.
+    /// Reads `config.json`, or `open_clip_config.json`; `model` is for messages.
     ///
     /// # Errors
     /// [`Error::ModelFile`]: not JSON, an unknown architecture, or a value that no model can have.
@@ -98,17 +100,26 @@ impl ModelConfig {
         let refused = |reason| Error::ModelFile { model: model.to_owned(), file: file.clone(), reason };
         let json: Value = serde_json::from_str(&blob.read_text(limit::FILE_BYTES, model)?)
             .map_err(|error| refused(format!("is not JSON: {error}")))?;
+        let json = open_clip::config(&json).unwrap_or(Ok(json)).map_err(&refused)?;
         let Value::Object(top) = &json else { return Err(refused("is not a JSON object".to_owned())) };
         let source = Source { model, file, top };
         match top.get("model_type").and_then(Value::as_str) {
             Some("clip") => Ok(Self::Clip(source.clip()?)),
             Some("siglip") => Ok(Self::Siglip(source.siglip()?)),
+            Some("dinov2") => Ok(Self::Dinov2(source.dinov2(false)?)),
+            Some("iresnet") => Ok(Self::Iresnet(source.iresnet()?)),
+            Some("dinov2_with_registers") => Ok(Self::Dinov2(source.dinov2(true)?)),
             Some("siglip2") => Err(refused(
                 "is a SigLIP 2 of variable resolution (NaFlex), which is not supported: take a fixed-resolution SigLIP 2, such as google/siglip2-base-patch16-224"
                     .to_owned(),
             )),
-            Some(other) => Err(refused(format!("has model_type `{other}`; `clip` and `siglip` are supported"))),
-            None => Err(refused("has no model_type; `clip` and `siglip` are supported".to_owned())),
+            Some(other) if is_classifier(other) => Err(refused(format!(
+                "has model_type `{other}`: a classifier, whose labels are its own; `clip-aware identify IMAGE --classifier` asks it"
+            ))),
+            Some(other) => {
+                Err(refused(format!("has model_type `{other}`; `clip`, `siglip` and `dinov2` are supported")))
+            }
+            None => Err(refused("has no model_type; `clip`, `siglip` and `dinov2` are supported".to_owned())),
         }
     }
 }
@@ -338,8 +349,16 @@ impl Section<'_> {
     }
 }
 
+mod classifier;
+mod dinov2;
+mod iresnet;
+mod labels;
 mod owl;
 #[cfg(test)]
 mod tests;
 
+pub(super) use classifier::{ClassifierConfig, ConvNextConfig, MOST_STAGES, NetworkConfig, is_classifier};
+pub(super) use dinov2::{Dinov2Config, is_images_only};
+pub(super) use iresnet::IresnetConfig;
+pub(super) use labels::in_order;
 pub(super) use owl::OwlConfig;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::checkpoint::Checkpoint;
-use crate::compute::{Backend, ConvShape, Embedding, LayerNorm, Linear, PixelConv, prefer_large_pages};
+use crate::compute::{Backend, ConvShape, Embedding, LayerNorm, Linear, PerChannel, PixelConv, prefer_large_pages};
 use crate::error::{Error, Result};
 
 /// Builds a model from a checkpoint. `build` runs twice: the first run only notes which tensors it asks for, so that all
@@ -24,6 +24,9 @@ pub(super) fn load<T>(
         // Layers are looked at in parallel.
         notes.missing.sort_unstable();
         notes.wrong.sort_unstable();
+        // What is several tensors here may be one in the file.
+        notes.missing.dedup();
+        notes.wrong.dedup();
         return Err(Error::Tensors { model: model.to_owned(), missing: notes.missing, wrong: notes.wrong });
     }
     build(&Reader { checkpoint, backend, model, notes: None, prefix: String::new() })
@@ -85,19 +88,33 @@ impl<'a> Reader<'a> {
 
     /// The query, key and value projections of an attention as one layer; the queries scaled by
     /// `1 / sqrt(head size)`, which the attention would do to every score.
-    pub fn qkv(&self, hidden: usize, heads: usize) -> Result<Linear> {
+    pub fn qkv(&self, names: [&str; 3], has_bias: bool, hidden: usize, heads: usize) -> Result<Linear> {
         let mut weight = self.room_for(3 * hidden * hidden);
         let mut bias = self.room_for(3 * hidden);
-        for name in ["q_proj", "k_proj", "v_proj"] {
+        for (place, name) in names.into_iter().enumerate() {
             let layer = self.at(name);
             layer.append("weight", &[hidden, hidden], &mut weight)?;
-            layer.append("bias", &[hidden], &mut bias)?;
-            if name == "q_proj" {
+            if has_bias {
+                layer.append("bias", &[hidden], &mut bias)?;
+            }
+            if place == 0 {
                 let scale = head_scale(hidden, heads);
                 weight.iter_mut().chain(&mut bias).for_each(|value| *value *= scale);
             }
         }
-        self.linear_from(3 * hidden, hidden, weight, Some(bias))
+        self.linear_from(3 * hidden, hidden, weight, has_bias.then_some(bias))
+    }
+
+    /// `name.weight` and `name.bias`, and where `scale` names them, the factors of its outputs multiplied in.
+    pub fn linear_scaled(&self, name: &str, scale: Option<&str>, outputs: usize, inputs: usize) -> Result<Linear> {
+        let Some(scale) = scale else { return self.linear(name, outputs, inputs) };
+        let layer = self.at(name);
+        let mut weight = layer.values("weight", &[outputs, inputs])?;
+        let mut bias = layer.values("bias", &[outputs])?;
+        let factors = self.values(scale, &[outputs])?;
+        let rows = weight.chunks_mut(inputs.max(1)).zip(&mut bias).zip(&factors);
+        rows.for_each(|((row, bias), factor)| row.iter_mut().chain([bias]).for_each(|value| *value *= factor));
+        self.linear_from(outputs, inputs, weight, Some(bias))
     }
 
     /// `name.weight` and `name.bias` of a layer normalisation.
@@ -164,20 +181,29 @@ impl<'a> Reader<'a> {
         {
             return Ok((weight, conv.values("bias", &channels)?));
         }
-        let gamma = norm.values("weight", &channels)?;
-        let beta = norm.values("bias", &channels)?;
-        let mean = norm.values("running_mean", &channels)?;
-        let var = norm.values("running_var", &channels)?;
-        let mut bias = Vec::with_capacity(gamma.len());
+        let (scale, bias) = norm.batch_norm_here(shape.outputs, eps)?;
         let rows = weight.chunks_mut(shape.weight_dims().iter().skip(1).product::<usize>().max(1));
-        for ((((row, gamma), beta), mean), var) in rows.zip(&gamma).zip(&beta).zip(&mean).zip(&var) {
-            let scale = gamma / (var + eps).sqrt();
-            for value in row.iter_mut() {
-                *value *= scale;
-            }
-            bias.push(beta - mean * scale);
-        }
+        rows.zip(&scale).for_each(|(row, scale)| row.iter_mut().for_each(|value| *value *= scale));
         Ok((weight, bias))
+    }
+
+    /// A batch norm as a factor and a shift of each channel: `gamma / sqrt(var + eps)`, `beta - mean * gamma / sqrt(var + eps)`.
+    pub fn batch_norm(&self, name: &str, channels: usize, eps: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+        self.at(name).batch_norm_here(channels, eps)
+    }
+
+    fn batch_norm_here(&self, channels: usize, eps: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+        let values = |name: &str| self.values(name, &[channels]);
+        let (gamma, beta, mean, var) =
+            (values("weight")?, values("bias")?, values("running_mean")?, values("running_var")?);
+        let scale: Vec<f32> = gamma.iter().zip(&var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect();
+        let shift = beta.iter().zip(mean.iter().zip(&scale)).map(|(beta, (mean, scale))| beta - mean * scale).collect();
+        Ok((scale, shift))
+    }
+
+    /// `name.weight`, a slope for each channel.
+    pub fn prelu(&self, name: &str, channels: usize) -> Result<PerChannel> {
+        PerChannel::prelu(self.at(name).values("weight", &[channels])?, self.backend)
     }
 
     /// `name.weight` of a table.
@@ -193,7 +219,7 @@ impl<'a> Reader<'a> {
     /// the table, so that ids are all that is sent to it.
     pub fn large_embedding(&self, name: &str, rows: usize, size: usize) -> Result<Embedding> {
         let full_name = self.at(name).full_name(&"weight");
-        let entry = self.checkpoint.get(&full_name).filter(|entry| self.checkpoint.is_mapped(entry)).cloned();
+        let entry = self.checkpoint.get(&full_name).filter(|entry| entry.is_row_major()).cloned();
         match entry {
             Some(entry) if self.notes.is_none() && self.backend.packs() && entry.shape == [rows, size] => {
                 let checkpoint = Arc::clone(self.checkpoint);
@@ -229,18 +255,22 @@ impl<'a> Reader<'a> {
     fn append(&self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<()> {
         let full_name = self.full_name(&name);
         let entry = self.checkpoint.get(&full_name);
+        let in_file = || self.checkpoint.name_in_file(&full_name);
         let wrong = entry.and_then(|entry| {
             if entry.shape != shape {
-                return Some(format!("{full_name}: found {:?}, expected {shape:?}", entry.shape));
+                return Some(format!("{}: found {:?}, expected {shape:?}", in_file(), entry.shape));
             }
-            entry.not_a_float().map(|format| format!("{full_name}: found numbers of format {format}, expected floats"))
+            let format = entry.not_a_float()?;
+            Some(format!("{}: found numbers of format {format}, expected floats", in_file()))
         });
         match (entry, wrong) {
-            (Some(entry), None) if self.notes.is_none() => {
-                self.checkpoint.append(&full_name, entry, values).map_err(Error::tensor("checkpoint"))
+            (Some(entry), None) => {
+                if self.notes.is_none() {
+                    self.checkpoint.append(entry, values);
+                }
+                Ok(())
             }
-            (Some(_), None) => Ok(()),
-            (entry, wrong) => self.note(entry.is_none().then_some(full_name), wrong),
+            (entry, wrong) => self.note(entry.is_none().then(|| in_file().into_owned()), wrong),
         }
     }
 

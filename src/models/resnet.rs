@@ -1,4 +1,4 @@
-//! `ResNet` as the backbone of detectors: basic and bottleneck blocks, frozen batch norm folded at load.
+//! `ResNet` as the backbone of detectors and classifiers: basic and bottleneck blocks, frozen batch norm folded at load.
 //!
 //! Source: He et al. 2016, arXiv:1512.03385; transformers 5.24, `modeling_resnet.py`; timm 1.0, `resnet.py`, whose names are
 //! torchvision's; He et al. 2019, arXiv:1812.01187, and transformers' `modeling_rt_detr_resnet.py` for the variant D; facebookresearch/detr, `models/backbone.py`, for the frozen batch norm and the dilated last stage (DC5).
@@ -9,6 +9,7 @@ use candle_core::Tensor;
 
 pub(super) use self::config::{MOST_LAYERS, MOST_WIDTH, activation};
 use super::reader::Reader;
+use super::transformer::Stages;
 use crate::compute::{Activation, ConvShape, PixelConv, PixelMap};
 use crate::error::{Error, Result};
 
@@ -163,6 +164,20 @@ impl Resnet {
         last.ok_or_else(|| Error::Argument { name: "stages", reason: "are none".into() })?.to_tensor()
     }
 
+    /// The mean of the last map, and the stages on the way to it. Shapes: `[b, 3, h, w]` -> `[b, channels]`.
+    pub(super) fn features(&self, x: &Tensor, stages: &mut Stages) -> Result<Tensor> {
+        let maps = self.maps(x, if stages.are_kept() { self.stages.len() } else { 1 })?;
+        if stages.are_kept() {
+            for (place, map) in maps.iter().enumerate() {
+                stages.note(|| format!("stages.{place}"), &map.to_tensor()?);
+            }
+        }
+        let last = maps.last().ok_or_else(|| Error::Argument { name: "stages", reason: "are none".into() })?;
+        let pooled = last.mean()?; // [b, channels]
+        stages.note(|| "pooled".to_owned(), &pooled);
+        Ok(pooled)
+    }
+
     /// What the last `count` stages put out, the finest map first. Shapes: as [`Resnet::forward`], each stage with its stride.
     pub(super) fn maps(&self, x: &Tensor, count: usize) -> Result<Vec<PixelMap>> {
         let activation = Some(self.activation);
@@ -258,7 +273,8 @@ impl Block {
     fn forward(&self, x: &PixelMap, activation: Activation) -> Result<PixelMap> {
         let mut inner: Option<PixelMap> = None;
         for conv in &self.convs {
-            inner = Some(conv.forward(inner.as_ref().unwrap_or(x), Some(activation))?);
+            // `hidden_act` is that of the stem and of a block's end; between its convolutions the reference has ReLU.
+            inner = Some(conv.forward(inner.as_ref().unwrap_or(x), Some(Activation::Relu))?);
         }
         let y = inner.as_ref().unwrap_or(x);
         match &self.shortcut {

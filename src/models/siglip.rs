@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::clip::{TextTransformer, patch_embedding, patches};
 use super::config::{SiglipConfig, VisionConfig};
 use super::reader::{Lazy, Reader, head_scale};
-use super::transformer::{Encoder, Mlp, Stages};
+use super::transformer::{Encoder, Layout, Mlp, Stages};
 use crate::compute::{Backend, Embedding, LayerNorm, Linear, Mask, chain};
 use crate::error::{Error, Result};
 
@@ -79,7 +79,7 @@ impl VisionTransformer {
         let (size, eps) = (config.tower.hidden_size, config.tower.layer_norm_eps);
         let embeddings = reader.at("embeddings");
         Ok(Self {
-            patch_embedding: patch_embedding(&embeddings, config, true)?,
+            patch_embedding: patch_embedding(&embeddings.at("patch_embedding"), config, true)?,
             position_embedding: embeddings.embedding("position_embedding", config.num_patches(), size)?,
             encoder: Encoder::new(&reader.at("encoder"), &config.tower, Mask::Full)?,
             post_layernorm: reader.layer_norm("post_layernorm", size, eps)?,
@@ -135,7 +135,7 @@ impl MultiheadAttentionPoolingHead {
             kv_proj: attention.linear_from(2 * hidden, hidden, kv_weight, Some(kv_bias))?,
             out_proj: attention.linear("out_proj", hidden, hidden)?,
             layernorm: reader.layer_norm("layernorm", hidden, config.tower.layer_norm_eps)?,
-            mlp: Mlp::new(&reader.at("mlp"), &config.tower)?,
+            mlp: Mlp::new(reader, &config.tower, &Layout::CLIP)?,
             heads,
         })
     }

@@ -26,7 +26,7 @@ pub fn starter_files() -> ModelFiles {
             "preprocessor_config.json",
             include_bytes!("../../assets/starter/clip/preprocessor_config.json"),
         ),
-        tokenizer: blob("tokenizer.json", include_bytes!("../../assets/starter/clip/tokenizer.json")),
+        tokenizer: Some(blob("tokenizer.json", include_bytes!("../../assets/starter/clip/tokenizer.json"))),
         weights: vec![blob("model.safetensors", WEIGHTS)],
     }
 }

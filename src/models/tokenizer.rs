@@ -1,12 +1,14 @@
 //! Text to token ids, as the reference's fast tokenizers do it.
 
-use std::borrow::Cow;
-use std::path::Path;
+mod vocabulary;
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::{PostProcessor, TruncationDirection};
 
+pub use self::vocabulary::openai_tokenizer;
+pub(super) use self::vocabulary::{OPENAI_TOKENS, is_openai};
 use super::Blob;
 use crate::error::{Error, Result};
 
@@ -48,15 +50,15 @@ pub(super) struct Tokenizer {
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`; where it is absent, `vocab.json` and `merges.txt` of the same folder. `model` is for
-    /// messages.
+    /// Reads `tokenizer.json`, or [`openai_tokenizer`]; where it is absent, `vocab.json` and `merges.txt` of the same folder.
+    /// `model` is for messages.
     ///
     /// # Errors
     /// [`Error::ModelFile`]: a file is absent or broken, or leaves no room for a text in the context.
     pub fn load(blob: &Blob, context_length: usize, dialect: Dialect, model: &str) -> Result<Self> {
         let refused = |reason: String| Error::ModelFile { model: model.to_owned(), file: blob.name(), reason };
-        let text = match vocabulary_folder(blob) {
-            Some(folder) => from_vocabulary(folder, model)?,
+        let text = match vocabulary::made(blob, model)? {
+            Some(text) => text,
             None => blob.read_text(MAX_FILE_BYTES, model)?,
         };
         let mut inner = tokenizers::Tokenizer::from_bytes(text.as_bytes())
@@ -178,56 +180,6 @@ fn pad_id(tokenizer: &tokenizers::Tokenizer, configured: Option<u32>) -> Option<
         .or_else(|| find("</s>"))
         .map(|(&id, _)| id)
         .or(configured.filter(|&id| tokenizer.id_to_token(id).is_some()))
-}
-
-/// The folder of `vocab.json` and `merges.txt`, when there is no `tokenizer.json`.
-fn vocabulary_folder(blob: &Blob) -> Option<&Path> {
-    let Blob::File(path) = blob else { return None };
-    let folder = path.parent()?;
-    let wanted = path.file_name().is_some_and(|name| name == "vocab.json") || !path.exists();
-    (wanted && folder.join("vocab.json").is_file() && folder.join("merges.txt").is_file()).then_some(folder)
-}
-
-/// CLIP's `tokenizer.json` from the two files that older repositories have instead.
-///
-/// Source: transformers 5.23, `tokenization_clip.py`.
-fn from_vocabulary(folder: &Path, model: &str) -> Result<String> {
-    const BEGIN: &str = "<|startoftext|>";
-    const END: &str = "<|endoftext|>";
-    let read = |name: &str| Blob::File(folder.join(name)).read_text(MAX_FILE_BYTES, model);
-    let refused = |reason: String| Error::ModelFile { model: model.to_owned(), file: "vocab.json".to_owned(), reason };
-    let vocabulary: Value =
-        serde_json::from_str(&read("vocab.json")?).map_err(|error| refused(format!("is not JSON: {error}")))?;
-    let id = |token: &str| {
-        vocabulary.get(token).and_then(Value::as_u64).ok_or_else(|| refused(format!("has no id for {token}")))
-    };
-    let (begin, end) = (id(BEGIN)?, id(END)?);
-    let merges = read("merges.txt")?;
-    let merges: Vec<&str> =
-        merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty()).collect();
-    let special = |id: u64, content: &str| {
-        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-               "normalized": false, "special": true})
-    };
-    let words = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-    Ok(json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [special(begin, BEGIN), special(end, END)],
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "NFC"},
-            {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
-            {"type": "Lowercase"}]},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": true},
-            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]},
-        "post_processor": {"type": "RobertaProcessing", "sep": [END, end], "cls": [BEGIN, begin],
-                           "trim_offsets": false, "add_prefix_space": false},
-        "decoder": null,
-        "model": {"type": "BPE", "dropout": null, "unk_token": END, "continuing_subword_prefix": "",
-                  "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-                  "vocab": vocabulary, "merges": merges}
-    })
-    .to_string())
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
-//! The two towers of any supported architecture with their tokenizer: preprocessed pixels and texts to unit vectors.
+//! The two towers of any supported architecture with their tokenizer, or the one of a model that reads no text: preprocessed
+//! pixels and texts to unit vectors.
 
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
+use super::ModelFiles;
 use super::checkpoint::Checkpoint;
 use super::clip::ClipModel;
-use super::config::{ModelConfig, Pooling, TextConfig, VisionConfig};
+use super::config::{ModelConfig, VisionConfig};
+use super::dinov2::Dinov2Model;
+use super::iresnet::Iresnet;
 use super::reader;
 use super::siglip::SiglipModel;
-use super::tokenizer::{Dialect, Tokenizer, Tokens};
+use super::tokenizer::{Dialect, Tokens};
 use super::transformer::Stages;
-use super::{Blob, ModelFiles};
+use super::words::Words;
 use crate::compute::Backend;
 use crate::error::{Error, Result};
 
@@ -35,18 +39,23 @@ pub enum Scoring {
 #[derive(Debug)]
 pub struct Towers {
     architecture: Architecture,
-    tokenizer: Tokenizer,
     backend: Backend,
     model: String,
     dim: usize,
-    vision: VisionConfig,
-    text: TextConfig,
+    /// Numbers that the widest layer puts out for an image, and the rows that they are.
+    widest: (usize, usize),
+    /// Height and width of the images.
+    input: (usize, usize),
+    /// None where the model reads no text.
+    words: Option<Words>,
 }
 
 #[derive(Debug)]
 enum Architecture {
     Clip(Box<ClipModel>),
     Siglip(Box<SiglipModel>),
+    Dinov2(Box<Dinov2Model>),
+    Iresnet(Box<Iresnet>),
 }
 
 impl Towers {
@@ -56,56 +65,59 @@ impl Towers {
     /// [`Error::Tensors`] lists what is missing or has another shape; [`Error::ModelFile`] for a broken or unknown
     /// config, checkpoint or tokenizer.
     pub fn load(files: &ModelFiles, backend: &Backend) -> Result<Self> {
+        Self::load_for(files, None, backend)
+    }
+
+    /// As [`Towers::load`], for images of this height and width, where the model takes several sizes.
+    ///
+    /// # Errors
+    /// As [`Towers::load`]; [`Error::Argument`] for a size that the model does not take.
+    pub fn load_for(files: &ModelFiles, input: Option<(usize, usize)>, backend: &Backend) -> Result<Self> {
         let model = files.id.as_str();
-        let config = ModelConfig::read(&files.config, model)?;
-        let (text, vision, dim, dialect) = match &config {
-            ModelConfig::Clip(c) => (&c.text, &c.vision, c.projection_dim, Dialect::Clip),
-            ModelConfig::Siglip(c) => (&c.text, &c.vision, c.projection_size, Dialect::Siglip { pad: c.pad_token_id }),
+        let mut config = ModelConfig::read(&files.config, model)?;
+        let input = config.take_input(input)?;
+        let (text, widest, dim) = match &config {
+            ModelConfig::Clip(c) => (Some((&c.text, Dialect::Clip)), widest(&c.vision, input), c.projection_dim),
+            ModelConfig::Siglip(c) => {
+                let dialect = Dialect::Siglip { pad: c.pad_token_id };
+                (Some((&c.text, dialect)), widest(&c.vision, input), c.projection_size)
+            }
+            ModelConfig::Dinov2(c) => (None, widest(&c.vision, input), c.vision.tower.hidden_size),
+            ModelConfig::Iresnet(c) => {
+                let pixels = c.image_size * c.image_size;
+                (None, (pixels * c.layers.first().map_or(0, |(_, width)| *width), pixels), c.dim)
+            }
         };
-        let (tokenizer, architecture) = rayon::join(
-            || Tokenizer::load(&files.tokenizer, text.max_position_embeddings, dialect, model),
-            || Architecture::load(&config, files, backend),
-        );
-        let towers = Self {
+        let words = || {
+            let Some((text, dialect)) = text else { return Ok(None) };
+            let words = Words::load(files, text, dialect)?;
+            words.check(&config, files)?;
+            Ok(Some(words))
+        };
+        let (words, architecture) = rayon::join(words, || Architecture::load(&config, files, backend));
+        Ok(Self {
             architecture: architecture?,
-            tokenizer: tokenizer?,
+            words: words?,
             backend: backend.clone(),
             model: model.to_owned(),
             dim,
-            vision: vision.clone(),
-            text: text.clone(),
-        };
-        towers.check_tokenizer(&config, &files.tokenizer)?;
-        Ok(towers)
+            widest,
+            input,
+        })
     }
 
-    /// A tokenizer of another model would give vectors that mean nothing, without any error.
-    fn check_tokenizer(&self, config: &ModelConfig, blob: &Blob) -> Result<()> {
-        let refused = |reason| Error::ModelFile { model: self.model.clone(), file: blob.name(), reason };
-        let empty = self.tokenizer.encode("")?.ids;
-        let outside = self.tokenizer.pad().max(empty.iter().copied().max().unwrap_or(0));
-        if outside as usize >= self.text.vocab_size {
-            return Err(refused(format!("uses id {outside}, the model has {} tokens", self.text.vocab_size)));
-        }
-        match config {
-            ModelConfig::Clip(clip) => match clip.pooling {
-                Pooling::First(eos) if !empty.contains(&eos) => {
-                    Err(refused(format!("does not end texts with id {eos}, the eos_token_id of config.json")))
-                }
-                _ if empty.is_empty() => Err(refused("puts no begin and end tokens around texts".to_owned())),
-                Pooling::HighestId if empty.iter().any(|&id| id as usize + 1 == self.text.vocab_size) => Ok(()),
-                Pooling::HighestId => {
-                    // The reference pools there all the same, and so does this.
-                    tracing::warn!(
-                        model = self.model,
-                        "config.json has eos_token_id 2, which pools texts at their highest token id; here that is not the end token"
-                    );
-                    Ok(())
-                }
-                Pooling::First(_) => Ok(()),
-            },
-            ModelConfig::Siglip(_) => Ok(()),
-        }
+    /// Whether it has a tower for texts.
+    pub fn reads_texts(&self) -> bool {
+        self.words.is_some()
+    }
+
+    /// Whether its images are crops of faces, aligned as its checkpoint was trained: others give vectors that mean nothing.
+    pub fn takes_aligned_faces(&self) -> bool {
+        matches!(self.architecture, Architecture::Iresnet(_))
+    }
+
+    fn words(&self) -> Result<&Words> {
+        self.words.as_ref().ok_or_else(|| Error::ReadsNoTexts { model: self.model.clone() })
     }
 
     /// What the model runs on.
@@ -119,27 +131,38 @@ impl Towers {
     }
 
     /// Height and width of the images.
-    pub fn image_size(&self) -> usize {
-        self.vision.image_size
+    pub fn image_size(&self) -> (usize, usize) {
+        self.input
     }
 
     /// Softmax or sigmoid, with the checkpoint's own scale.
-    pub fn scoring(&self) -> Scoring {
+    ///
+    /// # Errors
+    /// [`Error::ReadsNoTexts`].
+    pub fn scoring(&self) -> Result<Scoring> {
         match &self.architecture {
-            Architecture::Clip(clip) => Scoring::Softmax { scale: clip.logit_scale.exp() },
+            Architecture::Clip(clip) => Ok(Scoring::Softmax { scale: clip.logit_scale.exp() }),
             Architecture::Siglip(siglip) => {
-                Scoring::Sigmoid { scale: siglip.logit_scale.exp(), bias: siglip.logit_bias }
+                Ok(Scoring::Sigmoid { scale: siglip.logit_scale.exp(), bias: siglip.logit_bias })
+            }
+            Architecture::Dinov2(_) | Architecture::Iresnet(_) => {
+                Err(Error::ReadsNoTexts { model: self.model.clone() })
             }
         }
     }
 
-    /// Embeds preprocessed images. Shapes: each `[3, size, size]` flattened -> each `[dim]`, unit length.
+    /// Tokens of an image where there are dense features: the class token and the patches.
+    pub fn image_tokens(&self) -> Option<usize> {
+        matches!(self.architecture, Architecture::Clip(_)).then(|| self.widest.1)
+    }
+
+    /// Embeds preprocessed images. Shapes: each `[3, height, width]` flattened -> each `[dim]`, unit length.
     ///
     /// # Errors
     /// An image has another size or numbers that are not finite; a tensor operation failed.
     pub fn encode_images(&self, images: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
-        let len = self.vision.num_patches() + 1;
-        let most = self.backend.sequences_at_once(images.len(), len, len * self.vision.tower.intermediate_size);
+        let (numbers, rows) = self.widest;
+        let most = self.backend.sequences_at_once(images.len(), rows, numbers);
         // A GPU is given all parts before the first is waited for; the next one is looked at while it computes.
         let parts: Vec<Tensor> = images
             .chunks(most)
@@ -154,30 +177,77 @@ impl Towers {
         Ok(vectors)
     }
 
+    /// Dense features of an image: its class token and its patches, row by row, in the space of the vectors. Shapes:
+    /// `[3, size, size]` flattened -> `[1 + patches][dim]`, unit length.
+    ///
+    /// # Errors
+    /// As [`Towers::encode_images`]; the architecture has no such space (`SigLIP` pools its patches with a head).
+    pub fn encode_patches(&self, image: &[f32]) -> Result<Vec<Vec<f32>>> {
+        let Architecture::Clip(clip) = &self.architecture else { return Err(self.no_dense_features()) };
+        self.check_images(&[image.to_vec()], 0)?;
+        let tokens = on_a_worker(|| clip.image_tokens(&[image], &self.backend))?; // [1, 1 + patches, dim]
+        let mut vectors = Vec::new();
+        self.unit_vectors(&tokens.squeeze(0).map_err(Error::tensor("dense features"))?, &mut vectors)?;
+        Ok(vectors)
+    }
+
+    /// Dense features of texts: every token, begin and end among them, in the space of the vectors. Texts are cut to `len` tokens,
+    /// their end kept, and filled up to it with their end, as the reference's `padding="max_length"` does. Shape: each `[len][dim]`,
+    /// unit length.
+    ///
+    /// # Errors
+    /// As [`Towers::encode_texts`]; the architecture has no such space, or takes fewer tokens.
+    pub fn encode_text_tokens(&self, texts: &[String], len: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        let Architecture::Clip(clip) = &self.architecture else { return Err(self.no_dense_features()) };
+        if len > self.context_length() {
+            let reason = format!("takes {} tokens a text, {len} are needed", self.context_length());
+            return Err(Error::ModelFile { model: self.model.clone(), file: "config.json".to_owned(), reason });
+        }
+        let (mut ids, mut lengths) = (Vec::with_capacity(texts.len() * len), Vec::with_capacity(texts.len()));
+        for text in texts {
+            let tokens = self.tokenize(text)?.ids;
+            let end = tokens.last().copied().unwrap_or_default();
+            lengths.push(tokens.len().min(len));
+            ids.extend(tokens.iter().take(len.saturating_sub(1)));
+            ids.resize(lengths.len() * len, end);
+        }
+        let tokens = on_a_worker(|| clip.text_tokens(&ids, &lengths, &self.backend))?; // [batch, len, dim]
+        let mut vectors = Vec::with_capacity(ids.len());
+        self.unit_vectors(&tokens.flatten(0, 1).map_err(Error::tensor("dense features"))?, &mut vectors)?;
+        Ok(vectors.chunks(len.max(1)).map(<[Vec<f32>]>::to_vec).collect())
+    }
+
+    fn no_dense_features(&self) -> Error {
+        Error::Argument { name: "model", reason: format!("must be a CLIP for dense features; {} is none", self.model) }
+    }
+
     /// Embeds texts, truncated at the context length as the reference does. Shape: each `[dim]`, unit length.
     ///
     /// # Errors
-    /// A text cannot be tokenized, or a tensor operation failed.
+    /// A text cannot be tokenized, or a tensor operation failed; [`Error::ReadsNoTexts`].
     pub fn encode_texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-        // A GPU encodes many texts in the time that one thread cuts a few into tokens.
-        const TEXTS_PER_TASK: usize = 8;
-        let tokens = texts
-            .par_iter()
-            .with_min_len(TEXTS_PER_TASK)
-            .map(|text| self.tokenize(text))
-            .collect::<Result<Vec<_>>>()?;
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tower = &self.words()?.config.tower;
         // Texts of similar length together, so that little is computed for padding.
-        let mut order: Vec<usize> = (0..tokens.len()).collect();
-        order.sort_by_key(|&i| tokens.get(i).map_or(0, |tokens| tokens.ids.len()));
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&i| texts.get(i).map_or(0, String::len));
         let len = self.context_length();
-        let most = self.backend.sequences_at_once(texts.len(), len, len * self.text.tower.intermediate_size);
-        let parts: Vec<Tensor> = order
-            .chunks(most)
-            .map(|part| {
-                let ids: Vec<&[u32]> = part.iter().filter_map(|&i| tokens.get(i)).map(|t| t.ids.as_slice()).collect();
-                self.text_features(&ids, &mut Stages::off())
-            })
-            .collect::<Result<_>>()?;
+        let most = self.backend.sequences_at_once(texts.len(), len, len * tower.intermediate_size);
+        let tokenize = |part: &[usize]| -> Result<Vec<Tokens>> {
+            part.par_iter().filter_map(|&i| texts.get(i)).map(|text| self.tokenize(text)).collect()
+        };
+        let (mut rest, mut parts) = (order.chunks(most), Vec::new());
+        let mut tokens = rest.next().map(tokenize).transpose()?;
+        while let Some(now) = tokens {
+            let ids: Vec<&[u32]> = now.iter().map(|tokens| tokens.ids.as_slice()).collect();
+            // A GPU is told what to do while the next texts are cut into tokens, which takes as long.
+            let forward = || self.text_features(&ids, &mut Stages::off());
+            let (part, next) = rayon::join(forward, || rest.next().map(tokenize).transpose());
+            parts.push(part?);
+            tokens = next?;
+        }
         let mut sorted = Vec::with_capacity(texts.len());
         parts.iter().try_for_each(|part| self.unit_vectors(part, &mut sorted))?;
         let mut vectors = vec![Vec::new(); texts.len()];
@@ -194,18 +264,12 @@ impl Towers {
     /// # Errors
     /// The text cannot be tokenized, or gives ids that the model does not have.
     pub fn tokenize(&self, text: &str) -> Result<Tokens> {
-        let tokens = self.tokenizer.encode(text)?;
-        match tokens.ids.iter().find(|&&id| id as usize >= self.text.vocab_size) {
-            Some(id) => Err(Error::Tokenizer {
-                reason: format!("the tokenizer gives id {id}, the model has {} tokens", self.text.vocab_size),
-            }),
-            None => Ok(tokens),
-        }
+        self.words()?.tokenize(text)
     }
 
-    /// Most tokens that the model takes, begin and end included.
+    /// Most tokens that the model takes, begin and end included; 0 where it reads no text.
     pub fn context_length(&self) -> usize {
-        self.tokenizer.context_length()
+        self.words.as_ref().map_or(0, |words| words.tokenizer.context_length())
     }
 
     /// What every stage of the image tower puts out for one batch, by the names of the checkpoint: `embeddings`,
@@ -236,19 +300,26 @@ impl Towers {
         on_a_worker(|| match &self.architecture {
             Architecture::Clip(clip) => clip.image_features(&images, &self.backend, stages),
             Architecture::Siglip(siglip) => siglip.image_features(&images, &self.backend, stages),
+            Architecture::Dinov2(dinov2) => dinov2.image_features(&images, &self.backend, stages),
+            Architecture::Iresnet(iresnet) => iresnet.image_features(&images, &self.backend, stages),
         })
     }
 
     fn text_features(&self, ids: &[&[u32]], stages: &mut Stages) -> Result<Tensor> {
+        let words = self.words()?;
         on_a_worker(|| match &self.architecture {
             Architecture::Clip(clip) => clip.text_features(ids, stages),
-            Architecture::Siglip(siglip) => siglip.text_features(ids, self.tokenizer.pad(), stages),
+            Architecture::Siglip(siglip) => siglip.text_features(ids, words.tokenizer.pad(), stages),
+            Architecture::Dinov2(_) | Architecture::Iresnet(_) => {
+                Err(Error::ReadsNoTexts { model: self.model.clone() })
+            }
         })
     }
 
     /// `first` is the number of the first image, for messages.
     fn check_images(&self, images: &[Vec<f32>], first: usize) -> Result<()> {
-        let expected = self.vision.num_channels * self.vision.image_size * self.vision.image_size;
+        // Configs with other channels than RGB are refused.
+        let expected = 3 * self.input.0 * self.input.1;
         let wrong = images.par_iter().enumerate().find_map_first(|(i, image)| match image.len() {
             len if len != expected => Some((i, format!("has {len} numbers, the model takes {expected}"))),
             _ if !are_finite(image) => Some((i, "are not all finite".to_owned())),
@@ -284,8 +355,14 @@ impl Towers {
     }
 }
 
+/// As [`Towers::widest`], of a vision transformer for images of this height and width.
+fn widest(vision: &VisionConfig, input: (usize, usize)) -> (usize, usize) {
+    let rows = (input.0 / vision.patch_size) * (input.1 / vision.patch_size) + 1;
+    (rows * vision.tower.intermediate_size, rows)
+}
+
 /// By the bits of their exponents, all of a block before the next is looked at: a loop that the compiler makes vectors of.
-fn are_finite(values: &[f32]) -> bool {
+pub(super) fn are_finite(values: &[f32]) -> bool {
     const BLOCK: usize = 4096;
     const EXPONENT: u32 = 0x7f80_0000;
     values.chunks(BLOCK).all(|block| block.iter().fold(true, |all, x| all & (x.to_bits() & EXPONENT != EXPONENT)))
@@ -293,7 +370,7 @@ fn are_finite(values: &[f32]) -> bool {
 
 /// Runs a forward pass on a thread of the pool: from outside, each of its hundred parallel steps would wait for a thread to
 /// wake up and, at its end, for the caller to.
-fn on_a_worker<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+pub(super) fn on_a_worker<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| run())
 }
 
@@ -303,6 +380,8 @@ impl Architecture {
         reader::load(&checkpoint, backend, &files.id, |reader| match config {
             ModelConfig::Clip(config) => Ok(Self::Clip(Box::new(ClipModel::new(reader, config)?))),
             ModelConfig::Siglip(config) => Ok(Self::Siglip(Box::new(SiglipModel::new(reader, config)?))),
+            ModelConfig::Dinov2(config) => Ok(Self::Dinov2(Box::new(Dinov2Model::new(reader, config)?))),
+            ModelConfig::Iresnet(config) => Ok(Self::Iresnet(Box::new(Iresnet::new(reader, config)?))),
         })
     }
 }

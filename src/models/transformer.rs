@@ -1,7 +1,7 @@
-//! The pre-norm transformer that both towers of CLIP and `SigLIP` share, and what its stages put out.
+//! The pre-norm transformer that both towers of CLIP and `SigLIP` share, `DINOv2`'s and `ViT`'s; and what its stages put out.
 //!
 //! Source: transformers 5.23, `modeling_clip.py` (`CLIPAttention`, `CLIPMLP`, `CLIPEncoderLayer`, `CLIPEncoder`; the
-//! same in `modeling_siglip.py`). Names are the checkpoint's.
+//! same in `modeling_siglip.py`); transformers 5.24, `modeling_dinov2.py` and `modeling_vit.py`. Names are the checkpoint's.
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -46,6 +46,66 @@ impl Stages {
     }
 }
 
+/// What the parts of a layer are called in a checkpoint, and which of them there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    /// The list of layers.
+    layers: &'static str,
+    /// Before the attention and before the MLP.
+    norms: [&'static str; 2],
+    /// Queries, keys and values.
+    qkv: [&'static str; 3],
+    qkv_bias: bool,
+    out_proj: &'static str,
+    /// The two layers of the MLP.
+    mlp: [&'static str; 2],
+    /// The first of them has two halves, one of which lets the other through, instead of an activation.
+    gated: bool,
+    /// A factor for each number that the attention and the MLP add.
+    scales: Option<[&'static str; 2]>,
+}
+
+impl Layout {
+    /// CLIP's, and `SigLIP`'s.
+    pub const CLIP: Self = Self {
+        layers: "layers",
+        norms: ["layer_norm1", "layer_norm2"],
+        qkv: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        qkv_bias: true,
+        out_proj: "self_attn.out_proj",
+        mlp: ["mlp.fc1", "mlp.fc2"],
+        gated: false,
+        scales: None,
+    };
+    /// `DINOv2`'s.
+    pub fn dinov2(qkv_bias: bool, gated: bool) -> Self {
+        Self {
+            layers: "layer",
+            norms: ["norm1", "norm2"],
+            qkv: ["attention.attention.query", "attention.attention.key", "attention.attention.value"],
+            qkv_bias,
+            out_proj: "attention.output.dense",
+            mlp: if gated { ["mlp.weights_in", "mlp.weights_out"] } else { ["mlp.fc1", "mlp.fc2"] },
+            gated,
+            scales: Some(["layer_scale1.lambda1", "layer_scale2.lambda1"]),
+        }
+    }
+
+    /// `ViT`'s, as on the hub.
+    pub fn vit(qkv_bias: bool) -> Self {
+        Self {
+            norms: ["layernorm_before", "layernorm_after"],
+            mlp: ["intermediate.dense", "output.dense"],
+            scales: None,
+            ..Self::dinov2(qkv_bias, false)
+        }
+    }
+
+    fn scale(&self, part: usize) -> Option<&'static str> {
+        self.scales.and_then(|scales| scales.get(part).copied())
+    }
+}
+
 #[derive(Debug)]
 struct Attention {
     qkv: Linear,
@@ -54,9 +114,10 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(reader: &Reader<'_>, config: &TowerConfig) -> Result<Self> {
+    fn new(reader: &Reader<'_>, config: &TowerConfig, layout: &Layout) -> Result<Self> {
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-        Ok(Self { qkv: reader.qkv(hidden, heads)?, out_proj: reader.linear("out_proj", hidden, hidden)?, heads })
+        let qkv = reader.qkv(layout.qkv, layout.qkv_bias, hidden, heads)?;
+        Ok(Self { qkv, out_proj: reader.linear_scaled(layout.out_proj, layout.scale(0), hidden, hidden)?, heads })
     }
 
     /// Shape: `[batch, len, hidden]` -> the same, or with `wanted` one row of each sequence: `[batch, 1, hidden]`.
@@ -65,27 +126,35 @@ impl Attention {
     }
 }
 
-/// Two linear layers with an activation between them.
+/// Two linear layers with an activation or a gate between them.
 #[derive(Debug)]
 pub(super) struct Mlp {
     fc1: Linear,
     fc2: Linear,
-    activation: Activation,
+    /// None where it is gated.
+    activation: Option<Activation>,
 }
 
 impl Mlp {
-    pub fn new(reader: &Reader<'_>, config: &TowerConfig) -> Result<Self> {
+    /// From the place of the layer that it belongs to.
+    pub fn new(reader: &Reader<'_>, config: &TowerConfig, layout: &Layout) -> Result<Self> {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        let ([fc1, fc2], halves) = (layout.mlp, if layout.gated { 2 } else { 1 });
         Ok(Self {
-            fc1: reader.linear("fc1", intermediate, hidden)?,
-            fc2: reader.linear("fc2", hidden, intermediate)?,
-            activation: config.hidden_act,
+            fc1: reader.linear(fc1, halves * intermediate, hidden)?,
+            fc2: reader.linear_scaled(fc2, layout.scale(1), hidden, intermediate)?,
+            activation: (!layout.gated).then_some(config.hidden_act),
         })
     }
 
     /// Shape: `[.., hidden]`, unchanged.
     pub fn forward<'a>(&'a self, x: Chain<'a>) -> Chain<'a> {
-        x.linear(&self.fc1).activation(self.activation).linear(&self.fc2)
+        let x = x.linear(&self.fc1);
+        match self.activation {
+            Some(activation) => x.activation(activation),
+            None => x.gated(),
+        }
+        .linear(&self.fc2)
     }
 }
 
@@ -98,13 +167,13 @@ struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    fn new(reader: &Reader<'_>, config: &TowerConfig) -> Result<Self> {
-        let (size, eps) = (config.hidden_size, config.layer_norm_eps);
+    fn new(reader: &Reader<'_>, config: &TowerConfig, layout: &Layout) -> Result<Self> {
+        let (size, eps, [before, between]) = (config.hidden_size, config.layer_norm_eps, layout.norms);
         Ok(Self {
-            self_attn: Attention::new(&reader.at("self_attn"), config)?,
-            layer_norm1: reader.layer_norm("layer_norm1", size, eps)?,
-            mlp: Mlp::new(&reader.at("mlp"), config)?,
-            layer_norm2: reader.layer_norm("layer_norm2", size, eps)?,
+            self_attn: Attention::new(reader, config, layout)?,
+            layer_norm1: reader.layer_norm(before, size, eps)?,
+            mlp: Mlp::new(reader, config, layout)?,
+            layer_norm2: reader.layer_norm(between, size, eps)?,
         })
     }
 
@@ -127,10 +196,16 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
+    /// As CLIP has them.
     pub fn new(reader: &Reader<'_>, config: &TowerConfig, mask: Mask<'static>) -> Result<Self> {
+        Self::of(reader, config, &Layout::CLIP, mask)
+    }
+
+    /// Named as the layout says.
+    pub fn of(reader: &Reader<'_>, config: &TowerConfig, layout: &Layout, mask: Mask<'static>) -> Result<Self> {
         let layers = (0..config.num_hidden_layers)
             .into_par_iter()
-            .map(|i| EncoderLayer::new(&reader.at(format_args!("layers.{i}")), config))
+            .map(|i| EncoderLayer::new(&reader.at(format_args!("{}.{i}", layout.layers)), config, layout))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { layers, mask })
     }
@@ -140,12 +215,23 @@ impl Encoder {
     ///
     /// Shape: `[batch, len, hidden]` -> the same, or `[batch, 1, hidden]`.
     pub fn forward(&self, x: Tensor, wanted: Option<&[usize]>, stages: &mut Stages) -> Result<Tensor> {
+        self.forward_under(self.mask, x, wanted, stages)
+    }
+
+    /// As [`Encoder::forward`], under another mask than its own.
+    pub fn forward_under(
+        &self,
+        mask: Mask<'_>,
+        x: Tensor,
+        wanted: Option<&[usize]>,
+        stages: &mut Stages,
+    ) -> Result<Tensor> {
         let mut x = x;
         // Whoever looks at the stages sees all of them.
         let early = wanted.filter(|_| !stages.are_kept());
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
-            x = layer.forward(&x, self.mask, early.filter(|_| last))?;
+            x = layer.forward(&x, mask, early.filter(|_| last))?;
             stages.note(|| format!("layers.{i}"), &x);
         }
         match wanted {

@@ -9,6 +9,7 @@ mod annotate;
 mod avif;
 mod decode;
 mod exif;
+mod heat;
 mod heic;
 mod jpeg;
 mod letterbox;
@@ -33,6 +34,7 @@ pub use decode::{
     DecodeLimits, Enough, Picture, Probe, Whole, decode_bytes, decode_enough, decode_file, memory_to_decode, probe,
     read_file,
 };
+pub use heat::heat;
 pub use letterbox::letterbox;
 pub use look::difference_hash;
 pub use preprocess::{DetectorInput, Interpolated, PaddedInput, Preprocessor, Proportional, Squared};

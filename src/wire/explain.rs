@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::compose::{PhraseChecked, phrase_checked};
 use super::round;
 use crate::engine::diagnose::Diagnosis;
 use crate::engine::explain::{Asked, Demonstration, Explanation};
@@ -110,6 +111,9 @@ pub struct Shown {
     pub noise_sigma: f32,
     /// What the model sees: the neutral texts that fit best.
     pub sees: Vec<String>,
+    /// What the image is made of: words with their weights, and how near each is to the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub made_of: Vec<String>,
     /// Why there are no counterfactuals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -137,6 +141,9 @@ pub struct Verdict {
     pub evidence: Vec<Checked>,
     /// What to do.
     pub next: String,
+    /// What the request claims, and what each tool sees of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phrases: Vec<PhraseChecked>,
 }
 
 /// Any object: the definitions of all tools share a budget of tokens, and most clients never show this part of them.
@@ -287,6 +294,11 @@ impl From<Demonstration> for Shown {
             spread: digits(shown.spread),
             noise_sigma: hundredths(NOISE_SIGMA),
             sees: shown.nearest.into_iter().map(|(text, sigma)| format!("{text} ({sigma:+.1} sigma)")).collect(),
+            made_of: shown
+                .concepts
+                .iter()
+                .map(|one| format!("{} {:.2} ({:+.2})", one.text, one.weight, one.fits))
+                .collect(),
             note: shown.why_none,
         }
     }
@@ -304,6 +316,7 @@ impl From<Diagnosis> for Verdict {
             relevance: hundredths(diagnosis.relevance),
             evidence: evidence.collect(),
             next: diagnosis.next,
+            phrases: diagnosis.phrases.iter().map(|phrase| phrase_checked(phrase, &diagnosis.labels)).collect(),
         }
     }
 }

@@ -76,7 +76,7 @@ fn a_model_in_the_binary_equals_the_same_in_a_folder() {
         Blob::Static { name, bytes }
     };
     files.config = built_in("config.json");
-    files.tokenizer = built_in("tokenizer.json");
+    files.tokenizer = Some(built_in("tokenizer.json"));
     files.weights = vec![built_in("model.safetensors")];
     assert_eq!(vectors(&Towers::load(&files, &Backend::cpu()).unwrap()), vectors(&load(&folder).unwrap()));
 }

@@ -70,6 +70,11 @@ fn the_readme_lists_the_models_of_the_registry() {
 }
 
 #[test]
+fn the_readme_lists_the_classifiers_of_the_registry() {
+    check_part(&root().join("README.md"), "classifiers", &clip_aware::models::registry::classifiers_markdown());
+}
+
+#[test]
 fn the_readme_lists_the_detectors_of_the_registry() {
     check_part(&root().join("README.md"), "detectors", &clip_aware::models::registry::detectors_markdown());
 }

@@ -99,7 +99,7 @@ impl Setup {
 pub fn path(blob: &Blob) -> &Path {
     match blob {
         Blob::File(path) => path,
-        Blob::Static { name, .. } => panic!("{name} is built in"),
+        built_in => panic!("{} is no file", built_in.name()),
     }
 }
 

@@ -228,14 +228,33 @@ fn an_index_that_points_out_of_the_repository_is_refused() {
 fn a_repository_in_another_layout_is_refused_before_anything_is_fetched() {
     let setup = setup_with(LoopbackHub::start(&[
         ("open_clip_config.json", b"{}".to_vec()),
-        ("open_clip_model.safetensors", weights_bytes()),
+        ("open_clip_model.pt", weights_bytes()),
         ("tokenizer.json", b"{}".to_vec()),
     ]));
     let error = setup.fetch().unwrap_err();
     let text = error.to_string();
     assert!(text.contains("config.json, preprocessor_config.json"), "{text}");
-    assert!(text.contains("not in the repository; it is in open_clip layout"), "{text}");
+    assert!(text.contains("not in the repository; it is in open_clip layout, without"), "{text}");
     assert_eq!(setup.hub.take_seen().len(), 1);
+}
+
+#[test]
+fn a_repository_in_open_clip_layout_is_fetched_whole() {
+    let setup = setup_with(LoopbackHub::start(&[
+        ("open_clip_config.json", b"{}".to_vec()),
+        ("open_clip_model.safetensors", weights_bytes()),
+        ("open_clip_pytorch_model.bin", weights_bytes()),
+        ("README.md", b"a card".to_vec()),
+    ]));
+    let files = setup.fetch().unwrap().files;
+    assert_eq!(path(&files.weights[0]).file_name().unwrap(), "open_clip_model.safetensors");
+    assert_eq!(
+        (files.config.name(), files.preprocessor.name()),
+        ("open_clip_config.json".into(), "open_clip_config.json".into())
+    );
+    assert_eq!(files.tokenizer.unwrap().name(), "OpenAI's tokenizer");
+    let again = setup.fetch().unwrap();
+    assert_eq!((again.transferred, again.files.revision.as_str()), (0, COMMIT));
 }
 
 #[test]

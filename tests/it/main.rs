@@ -2,18 +2,25 @@
 
 mod architecture;
 mod checkpoints;
+mod classifiers;
 mod cli;
+mod compose;
+mod dcsm;
 mod detect;
 mod detr;
+mod dinov2;
 mod docs;
 mod explain;
 mod faster_rcnn;
 mod hub;
 mod hub_answers;
+mod identify;
+mod iresnet;
 mod loopback_hub;
 mod mcp_client;
 mod mcp_stdio;
 mod model_card;
+mod openclip;
 mod owl;
 mod parity;
 mod ranking;
@@ -25,6 +32,7 @@ mod schemas;
 mod skill;
 mod starter;
 mod tokens;
+mod verified;
 mod world;
 
 use std::path::PathBuf;

@@ -8,21 +8,26 @@ use clip_aware::engine::sight::{NOISE_SIGMA, best};
 use clip_aware::index::calibration::{
     DEFAULT_MIN_RELEVANCE, ImageCalibration, LabelScoring, QueryCalibration, classify, dot, relevance,
 };
+use clip_aware::index::concepts::{Concepts, PENALTY, mean};
 use clip_aware::knowledge::facts::find;
 use half::f16;
 use safetensors::SafeTensors;
 
 /// The vectors, and which category is in which photo.
-struct Photos {
+pub(crate) struct Photos {
+    /// File names, as in ../shared/photos/coco.
+    pub(crate) files: Vec<String>,
+    /// The categories' names.
+    pub(crate) names: Vec<String>,
     /// Unit vectors of the photos' first rows; photos without any label are left out.
-    images: Vec<Vec<f32>>,
+    pub(crate) images: Vec<Vec<f32>>,
     /// `truth[photo][category]`.
     truth: Vec<Vec<bool>>,
-    categories: Vec<Vec<f32>>,
-    nulls: Vec<Vec<f32>>,
+    pub(crate) categories: Vec<Vec<f32>>,
+    pub(crate) nulls: Vec<Vec<f32>>,
 }
 
-fn load() -> Photos {
+pub(crate) fn load() -> Photos {
     let folder = crate::shared().join("clip-vectors");
     let bytes = std::fs::read(folder.join("vectors.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -36,16 +41,18 @@ fn load() -> Photos {
     let prompts = texts["coco_prompts"].as_array().unwrap();
     let names: Vec<&str> = prompts.iter().map(|prompt| prompt.as_str().unwrap().strip_prefix("a ").unwrap()).collect();
     let all = unit_rows("image_embeddings");
-    let (mut images, mut truth, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut files, mut images, mut truth, mut seen) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
     for line in std::fs::read_to_string(folder.join("coco128_rows.csv")).unwrap().lines().skip(1) {
         let cells: Vec<&str> = line.split(',').collect();
         let labels: HashSet<&str> = cells[4].split('|').filter(|label| !label.is_empty()).collect();
         if seen.insert(cells[1].to_owned()) && !labels.is_empty() {
+            files.push(cells[2].to_owned());
             images.push(all[cells[0].parse::<usize>().unwrap()].clone());
             truth.push(names.iter().map(|name| labels.contains(name)).collect());
         }
     }
-    Photos { images, truth, categories: unit_rows("coco_text"), nulls: unit_rows("lvis_text") }
+    let names = names.into_iter().map(str::to_owned).collect();
+    Photos { files, names, images, truth, categories: unit_rows("coco_text"), nulls: unit_rows("lvis_text") }
 }
 
 impl Photos {
@@ -283,4 +290,92 @@ fn a_photo_is_seldom_called_far_from_other_photos() {
     }
     let share = far_ones as f32 / judged as f32;
     assert!(share < 0.03, "{share} of the photos are called far");
+}
+
+/// scikit-learn's `Lasso` on the same vectors: number and weight of every concept, printed by `tools/splice_study.py`.
+#[expect(clippy::unreadable_literal, reason = "as printed")]
+const MIXES: [(usize, &[(usize, f32)]); 3] = [
+    (
+        0,
+        &[
+            (1116, 0.085355),
+            (80, 0.057573),
+            (1043, 0.056756),
+            (304, 0.045783),
+            (531, 0.043323),
+            (921, 0.032949),
+            (1127, 0.03261),
+            (153, 0.029186),
+            (201, 0.028487),
+            (782, 0.026424),
+            (303, 0.025756),
+            (749, 0.021555),
+            (148, 0.019603),
+            (1008, 0.015888),
+            (68, 0.013146),
+            (755, 0.010528),
+            (751, 0.010366),
+            (772, 0.006146),
+            (464, 0.005299),
+            (721, 0.004853),
+            (576, 0.004533),
+        ],
+    ),
+    (
+        40,
+        &[
+            (930, 0.11962),
+            (567, 0.062277),
+            (847, 0.059015),
+            (1109, 0.054585),
+            (427, 0.054249),
+            (2, 0.033891),
+            (336, 0.02845),
+            (1186, 0.025142),
+            (315, 0.01575),
+            (397, 0.01284),
+            (595, 0.010861),
+            (506, 0.002968),
+            (0, 0.002532),
+        ],
+    ),
+    (
+        100,
+        &[
+            (1184, 0.0441),
+            (381, 0.038236),
+            (1097, 0.031689),
+            (1158, 0.031523),
+            (15, 0.030812),
+            (64, 0.030791),
+            (1050, 0.028907),
+            (574, 0.024863),
+            (1096, 0.018586),
+            (67, 0.013075),
+            (533, 0.004506),
+            (271, 0.00251),
+            (731, 0.00192),
+            (1108, 0.001652),
+            (1163, 0.001262),
+            (730, 0.001128),
+            (19, 0.001104),
+        ],
+    ),
+];
+
+#[test]
+#[cfg_attr(not(shared), ignore = "needs ../shared")]
+fn a_vector_is_the_mix_of_concepts_that_scikit_learn_finds() {
+    let photos = load();
+    let concepts = Concepts::new(&photos.nulls);
+    let common = mean(&photos.images);
+    for (photo, expected) in MIXES {
+        let mix = concepts.mix(&photos.images[photo], &common, PENALTY);
+        assert_eq!(mix.weights.len(), expected.len(), "photo {photo}: {:?}", mix.weights);
+        for (number, weight) in expected {
+            let found = mix.weights.iter().find(|(at, _)| at == number).unwrap_or_else(|| panic!("{number}"));
+            assert!((found.1 - weight).abs() < 2e-5, "photo {photo}, concept {number}: {} for {weight}", found.1);
+        }
+        assert!(mix.cosine > 0.25, "{}", mix.cosine);
+    }
 }

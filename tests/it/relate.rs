@@ -320,9 +320,9 @@ fn photos() -> PathBuf {
 }
 
 /// Class and box of everything that is annotated in a photo.
-type Annotated = Vec<(String, XyxyPx)>;
+pub(crate) type Annotated = Vec<(String, XyxyPx)>;
 
-fn truth(count: usize) -> Vec<(String, Annotated)> {
+pub(crate) fn truth(count: usize) -> Vec<(String, Annotated)> {
     let text = std::fs::read_to_string(photos().join("instances.json")).unwrap();
     let data: Value = serde_json::from_str(&text).unwrap();
     let name = |id: &Value| {

@@ -1,12 +1,15 @@
 //! The built-in starter models: their files agree with each other, and they see what their model cards say.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clip_aware::compute::Backend;
 use clip_aware::config::{Config, DeviceChoice, PrecisionChoice, Requested};
+use clip_aware::engine::encoders::encode_pictures;
+use clip_aware::engine::scenes::captions::right_captions;
 use clip_aware::engine::scenes::detection::{Seen, Tools, counted, objects, related, right_answers};
-use clip_aware::engine::scenes::{Kind, Question, measure, questions};
+use clip_aware::engine::scenes::{Kind, Question, choice_accuracy, measure, questions};
 use clip_aware::engine::{Engine, Watch};
 use clip_aware::models::starter::starter_detector;
 use clip_aware::models::weights::{Source, locate};
@@ -199,4 +202,36 @@ fn the_starter_detector_is_asked_for_by_name_and_never_chosen() {
     assert!(unnamed.stderr.contains("no object detector") && unnamed.stderr.contains("--detector starter"));
     let refused = world.run(&["--detector", "starter", "detect", "scenes", "--target", "dog"]).expect(2);
     assert!(refused.stderr.contains("it finds circle, square"), "{}", refused.stderr);
+}
+
+/// Which caption is true, on seeds that nothing else used: `match_captions` beside CLIP alone.
+#[test]
+fn captions_are_told_apart_where_clip_guesses() {
+    let dir = tempfile::tempdir().unwrap();
+    let config_file = dir.path().join("config.toml");
+    std::fs::write(&config_file, "").unwrap();
+    let requested = Requested {
+        roots: vec![dir.path().to_path_buf()],
+        data_dir: Some(dir.path().join("data")),
+        config_file: Some(config_file),
+        ..Requested::default()
+    };
+    let engine = Engine::new(Config::resolve(requested).unwrap());
+    let cancel = AtomicBool::new(false);
+    let watch = Watch { progress: &|_| (), cancel: &cancel };
+    let detector = Arc::new(Detector::load(&starter_detector(), &Backend::cpu()).unwrap());
+    let encoder = engine.encoder("starter", &watch).unwrap();
+    for kind in [Kind::Binding, Kind::LeftRight, Kind::Relation, Kind::Negation, Kind::Counting] {
+        let (mut right, mut clip, mut of) = (0, 0, 0);
+        for seed in [7301, 7302] {
+            let asked = questions(kind, seed, 50);
+            let told = right_captions(&engine, (&detector, &encoder), &asked, &watch).unwrap();
+            let alone = choice_accuracy(&asked, &|pictures| encode_pictures(&encoder, pictures), &|texts| {
+                encoder.encode_texts(texts)
+            });
+            (right, clip, of) = (right + told.right, clip + alone.unwrap().right, of + told.of);
+        }
+        println!("{kind:?}: {right} of {of} by match_captions, {clip} by CLIP alone");
+        assert!(right as f32 >= 0.95 * of as f32, "{kind:?}: {right} of {of}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clip_aware::compute::Backend;
-use clip_aware::models::{Blob, ModelFiles, Tokens, Towers};
+use clip_aware::models::{Blob, ModelFiles, Tokens, Towers, openai_tokenizer};
 
 #[derive(serde::Deserialize)]
 struct Golden {
@@ -24,7 +24,7 @@ impl Golden {
 }
 
 /// A CLIP with the real vocabulary and next to nothing behind it, so that the real tokenizer can be loaded.
-fn towers(folder: &Path, tokenizer: &Path) -> Towers {
+fn towers(folder: &Path, tokenizer: Blob) -> Towers {
     let config = r#"{"model_type": "clip", "projection_dim": 1,
         "text_config": {"hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 1,
                         "eos_token_id": 49407},
@@ -41,7 +41,7 @@ fn towers(folder: &Path, tokenizer: &Path) -> Towers {
         revision: "test".to_owned(),
         config: file("config.json"),
         preprocessor: file("preprocessor_config.json"),
-        tokenizer: Blob::File(tokenizer.to_owned()),
+        tokenizer: Some(tokenizer),
         weights: vec![Blob::File(weights)],
     };
     Towers::load(&files, &Backend::cpu()).unwrap()
@@ -76,6 +76,10 @@ fn write_zeros(path: &Path) {
     candle_core::safetensors::save(&tensors, path).unwrap();
 }
 
+fn the_hub_s() -> Blob {
+    Blob::File(crate::shared().join("clip/tokenizer.json"))
+}
+
 fn golden() -> Vec<Golden> {
     let lines = std::fs::read_to_string(crate::shared().join("clip/golden_tokens.jsonl")).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -85,16 +89,29 @@ fn golden() -> Vec<Golden> {
 #[cfg_attr(not(shared), ignore = "needs ../shared")]
 fn every_golden_line_equals_openai_s_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
-    let towers = towers(folder.path(), &crate::shared().join("clip/tokenizer.json"));
     let golden = golden();
     assert_eq!(golden.len(), 408);
-    let wrong: Vec<&str> = golden
-        .iter()
-        .filter(|line| towers.tokenize(&line.text).unwrap() != line.expected())
-        .map(|line| line.text.as_str())
-        .collect();
-    assert!(wrong.is_empty(), "{} of {} differ: {wrong:?}", wrong.len(), golden.len());
+    for tokenizer in [the_hub_s(), openai_tokenizer()] {
+        let name = tokenizer.name();
+        let towers = towers(folder.path(), tokenizer);
+        let wrong: Vec<&str> = golden
+            .iter()
+            .filter(|line| towers.tokenize(&line.text).unwrap() != line.expected())
+            .map(|line| line.text.as_str())
+            .collect();
+        assert!(wrong.is_empty(), "{name}: {} of {} differ: {wrong:?}", wrong.len(), golden.len());
+    }
     assert!(golden.iter().any(|line| line.ids.len() > 77), "no line is cut");
+}
+
+/// The odd texts without ../shared: the tokenizer that is built in.
+#[test]
+fn the_built_in_tokenizer_equals_the_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let towers = towers(folder.path(), openai_tokenizer());
+    for (text, expected) in ODD_TEXTS {
+        assert_eq!(towers.tokenize(text).unwrap().ids, *expected, "{text:?}");
+    }
 }
 
 /// What transformers 5.23's `CLIPTokenizer` gives for the same file.
@@ -102,7 +119,7 @@ fn every_golden_line_equals_openai_s_tokenizer() {
 #[cfg_attr(not(shared), ignore = "needs ../shared")]
 fn odd_texts_equal_the_reference() {
     let folder = tempfile::tempdir().unwrap();
-    let towers = towers(folder.path(), &crate::shared().join("clip/tokenizer.json"));
+    let towers = towers(folder.path(), the_hub_s());
     for (text, expected) in ODD_TEXTS {
         assert_eq!(towers.tokenize(text).unwrap().ids, *expected, "{text:?}");
     }
@@ -153,7 +170,7 @@ fn vocab_and_merges_alone_give_the_same_tokens() {
     let merges: Vec<String> = std::iter::once("#version: 0.2".to_owned()).chain(merges).collect();
     std::fs::write(folder.path().join("merges.txt"), merges.join("\n") + "\n").unwrap();
     for named in ["tokenizer.json", "vocab.json"] {
-        let towers = towers(folder.path(), &folder.path().join(named));
+        let towers = towers(folder.path(), Blob::File(folder.path().join(named)));
         for line in golden() {
             assert_eq!(towers.tokenize(&line.text).unwrap(), line.expected(), "{:?}", line.text);
         }

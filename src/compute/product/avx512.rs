@@ -79,7 +79,7 @@ pub(super) static INT8: Kernel = Kernel {
 
 /// Sets or adds sixteen numbers.
 #[inline(always)]
-unsafe fn put(values: __m512, tile: &Tile, row: usize, column: usize) {
+pub(super) unsafe fn put(values: __m512, tile: &Tile, row: usize, column: usize) {
     // SAFETY: as `Unit` demands.
     unsafe {
         let c = tile.c.add(row * tile.c_stride + column);
@@ -101,7 +101,7 @@ unsafe fn put_scaled(sums: __m512i, tile: &Tile, row: usize, column: usize) {
 
 /// As [`put_scaled`], when a row's zero is another number.
 #[inline(always)]
-unsafe fn put_without_zero(sums: __m512i, tile: &Tile, row: usize, column: usize) {
+pub(super) unsafe fn put_without_zero(sums: __m512i, tile: &Tile, row: usize, column: usize) {
     // SAFETY: as `Unit` demands.
     unsafe {
         let zero = _mm512_set1_epi32(*tile.row_zeros.add(row));

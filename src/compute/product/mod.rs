@@ -4,7 +4,7 @@
 //! processor; [`multiply`] runs `y = f(norm(x) W^T + bias) + residual` in one pass over `y`. How:
 //!
 //! - `unit` says what a processor multiplies with (one trait, a few instructions each) and holds the one loop over a tile;
-//!   `avx512`, `avx2`, `avx_vnni` and `portable` are its implementations.
+//!   `avx512`, `avx2`, `avx_vnni` and `portable` are its implementations. `amx` has its own loop over the same layout.
 //! - `weights` packs panels, `rows` normalises and converts activations, `drive` cuts a product into tasks, `convolve` a convolution.
 //!
 //! Integer formats carry a scale for every row of activations, every output, and every block of the depth, so that one large
@@ -17,6 +17,8 @@ mod rows;
 mod unit;
 mod weights;
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -58,6 +60,13 @@ pub(crate) fn kernels() -> Vec<&'static Kernel> {
         use std::is_x86_feature_detected as has;
         let avx2 = has!("avx2") && has!("fma");
         if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+            let amx = amx::has();
+            if amx.bf16 {
+                usable.push(&amx::BF16);
+            }
+            if amx.int8 {
+                usable.push(&amx::INT8);
+            }
             if has!("avx512bf16") {
                 usable.push(&avx512::BF16);
             }

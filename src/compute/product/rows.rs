@@ -2,7 +2,6 @@
 
 #![allow(clippy::inline_always)]
 
-use half::bf16;
 use rayon::prelude::*;
 
 use super::unit::{INT16_LEVELS, Kernel, Number};
@@ -133,9 +132,8 @@ fn convert(row: &[f32], kernel: &Kernel, block: usize, depth: usize, out: &mut [
         }
         Number::Bf16 => {
             let out = bytemuck::cast_slice_mut::<u8, u16>(out);
-            for (place, value) in out.iter_mut().zip(row.iter().chain(std::iter::repeat(&0.0))) {
-                *place = bf16::from_f32(*value).to_bits();
-            }
+            out.iter_mut().skip(row.len()).for_each(|place| *place = 0);
+            to_bf16(row, out);
         }
         Number::Int16 => {
             let out = bytemuck::cast_slice_mut::<u8, i16>(out);
@@ -156,6 +154,11 @@ fn convert(row: &[f32], kernel: &Kernel, block: usize, depth: usize, out: &mut [
 in_widest! {
     /// Signed integers of all levels; returns what a level is worth. A row of zeros is zeros.
     fn to_int16(row: &[f32], out: &mut [i16]) -> f32 = to_int16_body
+}
+
+in_widest! {
+    /// The nearest bfloat16, the even one of two.
+    fn to_bf16(row: &[f32], out: &mut [u16]) -> () = to_bf16_body
 }
 
 in_widest! {
@@ -194,6 +197,16 @@ fn to_int16_body<const FUSED: bool>(row: &[f32], out: &mut [i16]) -> f32 {
 }
 
 #[inline(always)]
+fn to_bf16_body<const FUSED: bool>(row: &[f32], out: &mut [u16]) {
+    for (place, value) in out.iter_mut().zip(row) {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        // Rounding up could make an infinity of what is no number.
+        *place = if value.is_nan() { (bits >> 16 | 0x40) as u16 } else { rounded as u16 };
+    }
+}
+
+#[inline(always)]
 fn to_uint8_body<const FUSED: bool>(row: &[f32], levels: u8, out: &mut [u8]) -> [f32; 2] {
     let (least, most) = range(row);
     let width = most - least;
@@ -207,4 +220,30 @@ fn to_uint8_body<const FUSED: bool>(row: &[f32], levels: u8, out: &mut [u8]) -> 
         *place = (value * factor + shifted).to_bits().clamp(bottom, top) as u8;
     }
     [width / f32::from(levels), zero]
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    #[test]
+    fn bfloat16_is_rounded_as_elsewhere() {
+        let mut bits: Vec<u32> = (0..1 << 16).map(|at: u32| at << 16 | at.wrapping_mul(40503) & 0xffff).collect();
+        bits.extend([
+            0x3f80_8000,
+            0x3f81_8000,
+            0x3f80_7fff,
+            0x7f7f_ffff,
+            0x7f80_0000,
+            0x7f80_0001,
+            0xffff_ffff,
+            0x8000,
+        ]);
+        let values: Vec<f32> = bits.iter().map(|bits| f32::from_bits(*bits)).collect();
+        let mut found = vec![0; values.len()];
+        super::to_bf16(&values, &mut found);
+        for (value, found) in values.iter().zip(found) {
+            assert_eq!(found, bf16::from_f32(*value).to_bits(), "{value:e} {:08x}", value.to_bits());
+        }
+    }
 }

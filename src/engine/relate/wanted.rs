@@ -1,7 +1,7 @@
 //! Which thing a caller's words mean: its class, which of several ("the left person"), and what a detector cannot check.
 
 use crate::engine::detect::unknown;
-use crate::engine::detectors::asked;
+use crate::engine::detectors::{asked, class_of};
 use crate::error::{Error, Result};
 use crate::knowledge::{objects, phrase};
 use crate::models::{Detection, Detector};
@@ -89,9 +89,7 @@ impl Wanted {
         if detector.is_open_vocabulary() {
             // It looks for all of the words, but for which of several is meant.
             let (thing, pick) = picked(words);
-            let thing = asked(&thing);
-            let class = detector.labels().iter().position(|label| *label == thing);
-            return class
+            return class_of(detector, &thing)
                 .map(|class| Self { class, pick, unchecked: Vec::new() })
                 .ok_or_else(|| unknown(detector, words.trim()));
         }

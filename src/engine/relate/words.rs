@@ -30,24 +30,29 @@ pub fn relation_of(words: &str) -> Result<Relation> {
     let by_place = || {
         let parse = phrase::parse(&format!("a cup {word} a bowl"));
         let ([relation], [_, _]) = (parse.relations.as_slice(), parse.things.as_slice()) else { return None };
-        match relation.place? {
-            Place::LeftOf => Some(Relation::LeftOf),
-            Place::RightOf => Some(Relation::RightOf),
-            Place::Above => Some(Relation::Above),
-            Place::Below => Some(Relation::Below),
-            Place::On => Some(Relation::On),
-            Place::In => Some(Relation::Inside),
-            Place::InFrontOf => Some(Relation::InFrontOf),
-            Place::Behind => Some(Relation::Behind),
-            Place::Near => Some(Relation::NextTo),
-            Place::FarFrom => Some(Relation::FarFrom),
-            Place::Around => Some(Relation::Contains),
-            Place::Between | Place::Touching | Place::Facing => None,
-        }
+        of_place(relation.place?)
     };
     own(word).or_else(by_place).ok_or_else(|| Error::Argument {
         name: "relation",
         reason: format!("must be one of {}", Relation::ALL.map(Relation::words).join(", ")),
+    })
+}
+
+/// The relation of boxes that a place is; `None` for those that two boxes do not show.
+pub fn of_place(place: Place) -> Option<Relation> {
+    Some(match place {
+        Place::LeftOf => Relation::LeftOf,
+        Place::RightOf => Relation::RightOf,
+        Place::Above => Relation::Above,
+        Place::Below => Relation::Below,
+        Place::On => Relation::On,
+        Place::In => Relation::Inside,
+        Place::InFrontOf => Relation::InFrontOf,
+        Place::Behind => Relation::Behind,
+        Place::Near => Relation::NextTo,
+        Place::FarFrom => Relation::FarFrom,
+        Place::Around => Relation::Contains,
+        Place::Between | Place::Touching | Place::Facing => return None,
     })
 }
 

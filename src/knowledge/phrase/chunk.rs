@@ -239,7 +239,10 @@ impl Reader<'_> {
                 && (text == "-" || text == "and" && self.attribute_then_noun(at + 1))
             {
                 at += 1;
-            } else if !nouns.is_empty() && (TRAILERS.contains(&text) || self.place_at(at).is_some()) {
+            } else if !nouns.is_empty() && TRAILERS.contains(&text)
+                // "the square right of the circle": the square, and what is right of it.
+                || !(nouns.is_empty() && attributes.is_empty()) && self.place_at(at).is_some()
+            {
                 break;
             } else if is_noun(token) && !self.verb_here(at, &nouns, determined) {
                 nouns.push(at);

@@ -293,6 +293,11 @@ pub(super) fn number(word: &str) -> Option<u32> {
     }
 }
 
+/// Whether a word says how many.
+pub fn is_number(word: &str) -> bool {
+    number(word).is_some()
+}
+
 /// The singular of an English noun, as a detector's label would have it.
 pub fn singular(word: &str) -> String {
     const IRREGULAR: [(&str, &str); 22] = [

@@ -6,7 +6,7 @@ mod chunk;
 mod lists;
 
 use super::words::{Token, tokenize};
-pub use lists::{Place, singular};
+pub use lists::{Place, is_number, singular};
 
 /// How many of a thing the text speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +157,8 @@ mod tests {
     #[test]
     fn relations_join_their_things() {
         assert_eq!(relations("cup to the left of the laptop"), ["cup to the left of [left of] laptop"]);
+        assert_eq!(relations("a square right of a circle"), ["square right of [right of] circle"]);
+        assert_eq!(relations("a red square left of a blue diamond"), ["square left of [left of] diamond"]);
         assert_eq!(relations("a dog chases a cat"), ["dog chases cat"]);
         assert_eq!(relations("a man feeding a horse"), ["man feeding horse"]);
         assert_eq!(relations("The cat is below the toilet"), ["cat is below [below] toilet"]);

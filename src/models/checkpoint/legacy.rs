@@ -5,105 +5,47 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
 
-use candle_core::DType;
-use candle_core::pickle::{Object, Stack, TensorInfo};
+use super::pickle::Pickle;
+use super::pickled;
 
 /// How a file begins: the pickled magic number `0x1950a86a20f9469cfc6c` and the version 1001.
 const BEGIN: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
-
-/// A tensor in a file.
-#[derive(Debug, PartialEq)]
-pub(super) struct Tensor {
-    pub(super) name: String,
-    pub(super) dtype: DType,
-    pub(super) shape: Vec<usize>,
-    /// Its numbers, without gaps.
-    pub(super) range: Range<usize>,
-}
 
 /// Whether a file is one of these.
 pub(super) fn recognises(bytes: &[u8]) -> bool {
     bytes.starts_with(BEGIN)
 }
 
-/// The tensors of a file, wherever `keys` say that the state dict may lie.
+/// Where storages lie, by their keys.
+type Places<'a> = HashMap<&'a str, Range<usize>>;
+
+/// The pickle of the object, and where each storage that it names lies in the file.
 ///
 /// # Errors
 /// Why the file cannot be read.
-pub(super) fn tensors(bytes: &[u8], keys: &[&str]) -> Result<Vec<Tensor>, String> {
-    // candle's reader takes a few things for granted that a damaged file does not have: its panic is the file's fault.
-    std::panic::catch_unwind(|| read(bytes, keys)).unwrap_or_else(|_| Err("it is damaged".to_owned()))
-}
-
-fn read(bytes: &[u8], keys: &[&str]) -> Result<Vec<Tensor>, String> {
-    let mut rest = bytes.get(BEGIN.len()..).unwrap_or_default();
+pub(super) fn read(bytes: &[u8]) -> Result<(Pickle<'_>, Places<'_>), String> {
+    let mut at = BEGIN.len();
     let mut next = || {
-        let mut stack = Stack::empty();
-        stack.read_loop(&mut rest).and_then(|()| stack.finalize()).map_err(|error| first_line(&error))
+        let (pickle, length) = Pickle::read(bytes.get(at..).unwrap_or_default())?;
+        at += length;
+        Ok::<_, String>(pickle)
     };
-    let (_machine, object, storages) = (next()?, next()?, next()?);
-    let infos = infos(state_dict(object, keys))?;
-    let sizes: HashMap<&str, usize> =
-        infos.iter().map(|info| (info.path.as_str(), info.dtype.size_in_bytes())).collect();
-    let Object::List(storages) = storages else { return Err("it lists no storages".to_owned()) };
-    let mut at = bytes.len() - rest.len();
+    let (_machine, object, keys) = (next()?, next()?, next()?);
+    let storages = pickled::storages(&object);
     let mut places = HashMap::new();
-    for key in storages {
-        let key = key.unicode().map_err(|_| "a storage has no name".to_owned())?;
-        let count = bytes.get(at..at + 8).and_then(|count| count.first_chunk::<8>());
+    for key in keys.items(keys.root()).ok_or("it lists no storages")? {
+        let key = keys.text(*key).ok_or("a storage has no name")?;
+        let count = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
         let count = u64::from_le_bytes(*count.ok_or("it is cut off")?);
-        // What no tensor uses, of which the width of a number is unknown, hides where the next one begins.
-        let size = *sizes.get(key.as_str()).ok_or("it has a storage that is no part of the state dict")?;
-        let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(size));
+        let storage = storages.get(key).ok_or("it has a storage that no tensor uses")?;
+        let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(storage.width));
         let end = length.and_then(|length| (at + 8).checked_add(length)).filter(|end| *end <= bytes.len());
         let end = end.ok_or("it is cut off")?;
         places.insert(key, at + 8..end);
         at = end;
     }
-    infos.into_iter().map(|info| tensor(info, &places)).collect()
-}
-
-fn tensor(info: TensorInfo, places: &HashMap<String, Range<usize>>) -> Result<Tensor, String> {
-    let TensorInfo { name, dtype, layout, path, .. } = info;
-    let place = places.get(&path).ok_or_else(|| format!("it has no numbers of {name}"))?;
-    if !layout.is_contiguous() {
-        return Err(format!("{name} does not lie in one piece"));
-    }
-    let shape = layout.dims().to_vec();
-    let length = shape.iter().try_fold(dtype.size_in_bytes(), |length, side| length.checked_mul(*side));
-    let start = place.start.checked_add(layout.start_offset());
-    let end = start.zip(length).and_then(|(start, length)| start.checked_add(length)).filter(|end| *end <= place.end);
-    match (start, end) {
-        (Some(start), Some(end)) => Ok(Tensor { name, dtype, shape, range: start..end }),
-        _ => Err(format!("claims {name} of shape {shape:?}, more than the file holds")),
-    }
-}
-
-/// The object, or what it keeps under one of the keys beside other things.
-fn state_dict(object: Object, keys: &[&str]) -> Object {
-    let Object::Dict(pairs) = object else { return object };
-    let named = |wanted: &str| pairs.iter().position(|(key, _)| matches!(key, Object::Unicode(key) if key == wanted));
-    let found = keys.iter().find_map(|key| named(key)).and_then(|at| pairs.get(at));
-    match found {
-        Some((_, inner @ Object::Dict(_))) => inner.clone(),
-        _ => Object::Dict(pairs),
-    }
-}
-
-/// With the storage's key alone as the path.
-fn infos(object: Object) -> Result<Vec<TensorInfo>, String> {
-    let Object::Dict(pairs) = object else { return Err("it holds no dict".to_owned()) };
-    let info = |(name, value): (Object, Object)| {
-        let info = value.into_tensor_info(name, Path::new("")).map_err(|error| first_line(&error)).transpose()?;
-        Some(info.map(|info| TensorInfo { path: info.path.trim_start_matches('/').to_owned(), ..info }))
-    };
-    pairs.into_iter().filter_map(info).collect()
-}
-
-fn first_line(error: &candle_core::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    Ok((object, places))
 }
 
 #[cfg(test)]
@@ -123,28 +65,34 @@ mod tests {
         @\x00\x00@@\x00\x00\x80@\x00\x00\xa0@\x01\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00";
 
     #[test]
-    fn tensors_are_found_where_they_lie() {
+    fn storages_are_found_where_they_lie() {
         assert!(recognises(FILE) && !recognises(b"PK\x03\x04"));
-        let mut found = tensors(FILE, &["state_dict", "model"]).unwrap();
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        let [a, n] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!((a.name.as_str(), a.dtype, a.shape.as_slice()), ("a", DType::F32, &[1, 3][..]));
-        let numbers: Vec<f32> = FILE[a.range.clone()].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        assert_eq!(numbers, [3.0, 4.0, 5.0]);
-        assert_eq!((n.name.as_str(), n.dtype, &FILE[n.range.clone()]), ("n", DType::I64, &5_u64.to_le_bytes()[..]));
+        let (pickle, places) = read(FILE).unwrap();
+        let (a, n) = (&places["0"], &places["1"]);
+        assert_eq!(places.len(), 2);
+        let numbers: Vec<f32> = FILE[a.clone()].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(&FILE[n.clone()], &5_u64.to_le_bytes());
+        let tensors = pickled::tensors(&pickle).unwrap();
+        let [first, second] = tensors.as_slice() else { panic!("{tensors:?}") };
+        let entry = first.entry(0, FILE.len(), a).unwrap();
+        assert_eq!((first.name.as_str(), entry.shape.as_slice(), entry.start), ("a", &[1, 3][..], a.start + 12));
+        assert!(first.entry(0, FILE.len(), &(a.start..a.end - 1)).is_err());
+        let entry = second.entry(0, FILE.len(), n).unwrap();
+        assert_eq!((second.name.as_str(), entry.shape.len(), entry.not_a_float()), ("n", 0, Some("I64")));
     }
 
     #[test]
     fn a_damaged_file_is_refused_wherever_it_is_cut() {
         for end in BEGIN.len()..FILE.len() {
-            assert!(tensors(&FILE[..end], &["model"]).is_err(), "{end}");
+            assert!(read(&FILE[..end]).is_err(), "{end}");
         }
         for at in BEGIN.len()..FILE.len() {
             let mut file = FILE.to_vec();
             file[at] ^= 0x41;
             // Any answer, but within the file.
-            for tensor in tensors(&file, &["model"]).unwrap_or_default() {
-                assert!(tensor.range.end <= file.len(), "{at}");
+            if let Ok((_, places)) = read(&file) {
+                assert!(places.values().all(|place| place.end <= file.len()), "{at}");
             }
         }
     }

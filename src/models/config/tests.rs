@@ -8,7 +8,7 @@ fn read(json: &str) -> Result<ModelConfig> {
 fn clip(json: &str) -> ClipConfig {
     match read(json).unwrap() {
         ModelConfig::Clip(config) => config,
-        ModelConfig::Siglip(_) => panic!("a SigLIP"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::DetectorFiles;
 use crate::error::{Error, Result};
 use crate::models::Blob;
+use crate::models::config::in_order;
 
 /// Published files have a few KB.
 const MAX_BYTES: u64 = 4 << 20;
@@ -74,12 +75,6 @@ impl Settings {
         let (model_type, side, score_threshold) = (config.model_type, config.image_size, config.score_threshold);
         Ok(Self { model_type, labels, side, json: Some(json), score_threshold })
     }
-}
-
-fn in_order(labels: &BTreeMap<String, String>) -> std::result::Result<Vec<String>, String> {
-    (0..labels.len())
-        .map(|number| labels.get(&number.to_string()).cloned().ok_or(format!("has id2label without {number}")))
-        .collect()
 }
 
 #[cfg(test)]

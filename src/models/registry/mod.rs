@@ -1,16 +1,33 @@
 //! The table of known models: what each is good for, where it is, how large, under which licence.
 //!
-//! Only checkpoints in transformers layout (`CLIPModel`, `SiglipModel`) are listed, since that is what is read here.
+//! Only checkpoints in transformers layout (`CLIPModel`, `SiglipModel`, `Dinov2Model`) are listed, since that is what is read here.
 //! A commit is pinned where public code names it for this repository; without one `main` is resolved at the first
 //! download, and that commit is recorded in the cache and used from then on. Sizes are those of 32-bit weights.
 
 use std::fmt::Write as _;
 
+mod classifiers;
 mod detectors;
+mod dinov2;
 mod table;
 
+pub use classifiers::{ClassifierEntry, classifiers, classifiers_markdown, find_classifier};
 pub use detectors::{DetectorEntry, DetectorWeights, detectors, detectors_markdown, easiest_detector, find_detector};
-use table::ENTRIES;
+use dinov2::DINOV2;
+use table::ENCODERS;
+
+/// The encoders of images and texts, then those of images only.
+static ENTRIES: [Entry; ENCODERS.len() + DINOV2.len()] = joined();
+
+const fn joined() -> [Entry; ENCODERS.len() + DINOV2.len()] {
+    let mut all = [ENCODERS[0]; ENCODERS.len() + DINOV2.len()];
+    let mut place = 0;
+    while place < all.len() {
+        all[place] = if place < ENCODERS.len() { ENCODERS[place] } else { DINOV2[place - ENCODERS.len()] };
+        place += 1;
+    }
+    all
+}
 
 /// The reference class that a checkpoint was saved from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -20,6 +37,8 @@ pub enum Architecture {
     Clip,
     /// `SiglipModel`: a sigmoid per label.
     Siglip,
+    /// `Dinov2Model`, `Dinov2WithRegistersModel`: images only.
+    Dinov2,
 }
 
 /// What a published figure measures; all in percent.
@@ -62,7 +81,7 @@ pub struct Entry {
     pub architecture: Architecture,
     /// Licence of the weights: an SPDX name, or a note.
     pub licence: &'static str,
-    /// Parameters of both towers, millions.
+    /// Parameters of all towers, millions.
     pub parameters_million: u32,
     /// Size of the download, MiB, rounded: parameters times four bytes where the hub's own figure was not seen.
     pub download_mib: u32,
@@ -70,7 +89,7 @@ pub struct Entry {
     pub dim: usize,
     /// Side of the square input image, pixels.
     pub image_size: u32,
-    /// Longest text, tokens.
+    /// Longest text, tokens; 0 where it reads none.
     pub context_length: usize,
     /// When to choose it.
     pub good_for: &'static str,
@@ -80,7 +99,27 @@ pub struct Entry {
     pub accuracy: &'static [Accuracy],
 }
 
+/// Where a known encoder or classifier is on the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repository {
+    /// In its table.
+    pub name: &'static str,
+    /// `owner/name`.
+    pub hub_id: &'static str,
+    /// Commit; `None` where none could be verified.
+    pub revision: Option<&'static str>,
+}
+
+/// The repository of the encoder or classifier with this name, alias or hub id, whatever its case.
+pub fn find_repository(name: &str) -> Option<Repository> {
+    find(name).map(Entry::repository).or_else(|| find_classifier(name).map(ClassifierEntry::repository))
+}
+
 impl Entry {
+    fn repository(&self) -> Repository {
+        Repository { name: self.name, hub_id: self.hub_id, revision: self.revision }
+    }
+
     /// The files that are fetched; an entry with alternatives names the preferred one first.
     pub const FILES: &'static [&'static str] =
         &["config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors or pytorch_model.bin"];
@@ -114,6 +153,7 @@ pub fn nearest(name: &str) -> Vec<String> {
     let wanted = name.to_ascii_lowercase();
     let mut names: Vec<(usize, &str)> = std::iter::once("starter")
         .chain(ENTRIES.iter().map(|e| e.name))
+        .chain(classifiers().iter().map(|e| e.name))
         .map(|known| {
             let entry = find(known);
             // Whichever of its names is nearest counts.

@@ -22,7 +22,7 @@ const fn accuracies(image_net: f32, text_to_image: f32, image_to_text: f32, sour
     ]
 }
 
-pub(super) static ENTRIES: [Entry; 18] = [
+pub(super) const ENCODERS: [Entry; 18] = [
     Entry {
         name: "clip-vit-b32",
         aliases: &["ViT-B/32", "ViT-B-32"],

@@ -1,4 +1,4 @@
-//! The backbone's part of a detector's `config.json`, as transformers writes it.
+//! A classifier's `config.json`, or the backbone's part of a detector's, as transformers writes them.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -41,40 +41,40 @@ impl Default for Fields {
 }
 
 impl ResnetConfig {
-    /// From a `backbone_config`; `maps` is how many of the last stages' maps are wanted.
+    /// From a `backbone_config`, or a classifier's whole config; `maps` is how many of the last stages' maps are wanted.
     ///
     /// # Errors
     /// What is wrong with it, or not read here.
     pub(in crate::models) fn read(config: &Value, names: Names, variant_d: bool, maps: usize) -> Result<Self, String> {
         let fields: Fields = serde_json::from_value(config.clone())
-            .map_err(|error| format!("has a backbone_config that cannot be read: {error}"))?;
+            .map_err(|error| format!("has a ResNet that cannot be read: {error}"))?;
         let depth = fields.depths.len();
         if depth != fields.hidden_sizes.len() || depth == 0 || depth > 8 {
-            return Err("has a backbone_config whose depths and hidden_sizes do not fit".to_owned());
+            return Err("has a ResNet whose depths and hidden_sizes do not fit".to_owned());
         }
         let wanted = (1..=depth).rev().take(maps).map(|stage| format!("stage{stage}"));
         let last = fields.out_features.as_ref().is_none_or(|names| wanted.eq(names.iter().rev().take(maps).cloned()));
         if maps > depth || !last {
-            return Err(format!("has a backbone_config whose out_features do not end with the last {maps} stages"));
+            return Err(format!("has a ResNet whose out_features do not end with the last {maps} stages"));
         }
         let bottleneck = match fields.layer_type.as_str() {
             "bottleneck" => true,
             "basic" => false,
-            other => return Err(format!("has a backbone_config with layer_type `{other}`")),
+            other => return Err(format!("has a ResNet with layer_type `{other}`")),
         };
         let stages: Vec<(usize, usize)> = fields.depths.into_iter().zip(fields.hidden_sizes).collect();
         let sizes = stages.iter().map(|(_, outputs)| *outputs).chain([fields.embedding_size]);
         if sizes.into_iter().any(|size| size == 0 || size > MOST_WIDTH)
             || stages.iter().any(|(depth, _)| *depth == 0 || *depth > MOST_LAYERS)
         {
-            return Err("has a backbone_config with a size that no network has".to_owned());
+            return Err("has a ResNet with a size that no network has".to_owned());
         }
         Ok(Self {
             names,
             stem: fields.embedding_size,
             stages,
             bottleneck,
-            activation: activation("backbone_config.hidden_act", &fields.hidden_act)?,
+            activation: activation("hidden_act", &fields.hidden_act)?,
             downsample_in_first_stage: fields.downsample_in_first_stage,
             downsample_in_bottleneck: fields.downsample_in_bottleneck,
             dilated: false,
@@ -84,7 +84,7 @@ impl ResnetConfig {
     }
 }
 
-/// The function that a detector's config names.
+/// The function that a config names.
 pub(in crate::models) fn activation(field: &str, name: &str) -> Result<Activation, String> {
     match name {
         "relu" => Ok(Activation::Relu),

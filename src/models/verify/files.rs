@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result};
+use crate::models::checkpoint::Checkpoint;
 use crate::models::weights::Checksum;
 use crate::models::{Blob, DetectorFiles, ModelFiles};
 
@@ -30,7 +31,7 @@ pub struct FileRow {
 /// # Errors
 /// Only [`Error::Cancelled`]; a file that cannot be read is a row that is not `ok`.
 pub fn files(files: &ModelFiles, cancel: &AtomicBool) -> Result<Vec<FileRow>> {
-    check([&files.config, &files.preprocessor, &files.tokenizer].into_iter(), &files.weights, cancel)
+    check([&files.config, &files.preprocessor].into_iter().chain(&files.tokenizer), &files.weights, cancel)
 }
 
 /// As [`files`], of a detector.
@@ -52,9 +53,10 @@ fn check<'a>(small: impl Iterator<Item = &'a Blob>, weights: &'a [Blob], cancel:
 
 fn hash_row(blob: &Blob, cancel: &AtomicBool) -> Result<FileRow> {
     let path = match blob {
-        Blob::Static { name, bytes } => {
-            let hash = blake3::hash(bytes).to_hex().to_string();
-            let (file, bytes) = ((*name).to_owned(), bytes.len() as u64);
+        Blob::Static { .. } | Blob::Made { .. } => {
+            let contents = blob.read()?;
+            let hash = blake3::hash(&contents).to_hex().to_string();
+            let (file, bytes) = (blob.name(), contents.len() as u64);
             return Ok(FileRow { file, bytes, check: "contents", expected: None, actual: hash, ok: true });
         }
         Blob::File(path) => path,
@@ -88,36 +90,17 @@ fn named_by_hash(path: &Path) -> Option<Checksum> {
 }
 
 fn tensor_row(blob: &Blob) -> FileRow {
-    let (file, bytes, found) = match blob {
-        Blob::Static { name, bytes } => ((*name).to_owned(), bytes.len() as u64, safetensors_count(bytes)),
-        Blob::File(path) => {
-            let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
-            let pickle = path.extension().is_some_and(|end| end == "bin" || end == "pt" || end == "pth");
-            (file_name(path), bytes, if pickle { pickle_count(path) } else { mapped_count(path) })
-        }
+    let bytes = match blob {
+        Blob::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
+        Blob::Static { bytes, .. } => bytes.len() as u64,
+        Blob::Made { text, .. } => text.len() as u64,
     };
-    let (actual, ok) = match found {
-        Ok(count) => (format!("{count} tensors"), count > 0),
-        Err(reason) => (reason, false),
+    let (actual, ok) = match Checkpoint::open_weights("", std::slice::from_ref(blob)) {
+        Ok(checkpoint) => (format!("{} tensors", checkpoint.count()), checkpoint.count() > 0),
+        Err(Error::ModelFile { reason, .. }) => (reason, false),
+        Err(error) => (error.to_string(), false),
     };
-    FileRow { file, bytes, check: "tensors", expected: None, actual, ok }
-}
-
-fn safetensors_count(bytes: &[u8]) -> Result<usize, String> {
-    safetensors::SafeTensors::deserialize(bytes).map(|tensors| tensors.len()).map_err(|e| e.to_string())
-}
-
-fn mapped_count(path: &Path) -> Result<usize, String> {
-    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
-    // SAFETY: the map is read-only and lives for this call only. Weights are replaced by renaming, never written in
-    // place, so nothing changes below the map unless another program breaks the cache.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| e.to_string())?;
-    safetensors_count(&map)
-}
-
-fn pickle_count(path: &Path) -> Result<usize, String> {
-    let tensors = candle_core::pickle::PthTensors::new(path, None).map_err(|e| e.to_string())?;
-    Ok(tensors.tensor_infos().len())
+    FileRow { file: blob.name(), bytes, check: "tensors", expected: None, actual, ok }
 }
 
 fn file_name(path: &Path) -> String {
@@ -147,7 +130,7 @@ mod tests {
             revision: "r".into(),
             config: write("config.json", b"{}"),
             preprocessor: write("preprocessor_config.json", b"{}"),
-            tokenizer: write("tokenizer.json", b"{}"),
+            tokenizer: Some(write("tokenizer.json", b"{}")),
             weights: vec![write("model.safetensors", weights)],
         }
     }

@@ -179,23 +179,24 @@ fn stage(encoder: &Encoder, golden: &Golden, picture: Option<&RgbImage>) -> Resu
         Some(rgb) => encoder.encode_images(&[encoder.preprocessor().apply(rgb)])?.pop().unwrap_or_default(),
         None => Vec::new(),
     };
-    let logits = || -> Vec<f32> {
+    let logits = || -> Result<Vec<f32>> {
         let cosines = text.iter().map(|text| text.iter().zip(&image).map(|(a, b)| a * b).sum::<f32>());
-        match encoder.scoring() {
+        Ok(match encoder.scoring()? {
             Scoring::Softmax { scale } => cosines.map(|cosine| scale * cosine).collect(),
             Scoring::Sigmoid { scale, bias } => cosines.map(|cosine| scale * cosine + bias).collect(),
-        }
+        })
     };
     match golden.stage {
-        "logits_per_image" => Ok(logits()),
-        "softmax(logits_per_image)" => Ok(softmax(&logits())),
+        "logits_per_image" => logits(),
+        "softmax(logits_per_image)" => Ok(softmax(&logits()?)),
         "text_embeds" => Ok(text.into_iter().next().unwrap_or_default()),
         "image_embeds" => Ok(image),
         other => Err(Error::Argument { name: "stage", reason: format!("is no stage of an encoder: `{other}`") }),
     }
 }
 
-fn softmax(logits: &[f32]) -> Vec<f32> {
+/// Shapes: `[labels]`, unchanged; together 1.
+pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
     let sum: f32 = powers.iter().sum();

@@ -102,7 +102,8 @@ impl Shelf {
         let commit = self.commit(&name.revision);
         let folder = commit.as_deref().map(|commit| self.snapshot(commit));
         let has = |file: &str| folder.as_ref().is_some_and(|folder| folder.join(file).is_file());
-        let layout = match Layout::choose(kind, &has) {
+        let mut config = || folder.as_ref().and_then(|folder| std::fs::read(folder.join("config.json")).ok());
+        let layout = match Layout::choose(kind, &has, &mut config) {
             Ok(layout) => layout,
             Err(missing) => return Ok(Found::Missing(missing)),
         };

@@ -29,7 +29,20 @@ pub(super) fn model(
     let mut session = Session::begin(name, source, progress, cancel)?;
     let files = std::mem::take(&mut session.listing);
     let has = |file: &str| files.iter().any(|listed| listed == file);
-    let layout = Layout::choose(kind, &has).map_err(|missing| {
+    // Only a repository without a tokenizer is asked for its config before all else.
+    let mut refused = None;
+    let mut config = || match session.get(&["config.json"]) {
+        Ok(()) => std::fs::read(session.shelf.snapshot(&session.commit).join("config.json")).ok(),
+        Err(error) => {
+            refused = Some(error);
+            None
+        }
+    };
+    let layout = Layout::choose(kind, &has, &mut config);
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    let layout = layout.map_err(|missing| {
         let instead = layout::instead(&has).map(|what| format!("; {what}")).unwrap_or_default();
         let reason = format!("not in the repository{instead}");
         Error::ModelFile { model: name.repository.clone(), file: missing.join(", "), reason }

@@ -1,4 +1,4 @@
-//! A model in a folder of its own, in Hugging Face layout.
+//! A model in a folder of its own, in Hugging Face or `open_clip` layout.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,7 +22,8 @@ pub(super) fn open(folder: &Path) -> Result<ModelFiles> {
     let folder = folder.canonicalize().map_err(Error::io("open", folder))?;
     let id = folder.display().to_string();
     let has = |file: &str| folder.join(file).is_file();
-    let layout = Layout::choose(Kind::Encoder, &has).map_err(|missing| {
+    let mut config = || std::fs::read(folder.join("config.json")).ok();
+    let layout = Layout::choose(Kind::Encoder, &has, &mut config).map_err(|missing| {
         let instead = layout::instead(&has).map(|what| format!("; {what}")).unwrap_or_default();
         Error::ModelFile { model: id.clone(), file: missing.join(", "), reason: format!("not in the folder{instead}") }
     })?;
@@ -75,8 +76,8 @@ pub(super) fn fingerprint<'a>(small: impl Iterator<Item = &'a Blob>, weights: &[
     for blob in weights {
         match blob {
             Blob::File(path) => sample(&mut hash, path).map_err(Error::io("read", path))?,
-            Blob::Static { bytes, .. } => {
-                hash.update(bytes);
+            Blob::Static { .. } | Blob::Made { .. } => {
+                hash.update(&blob.read()?);
             }
         }
     }
@@ -148,7 +149,9 @@ mod tests {
         let text = open(dir.path()).unwrap_err().to_string();
         assert!(text.contains("config.json, tokenizer.json (or vocab.json with merges.txt) of model"), "{text}");
         std::fs::write(dir.path().join("open_clip_config.json"), "{}").unwrap();
-        assert!(open(dir.path()).unwrap_err().to_string().contains("open_clip layout"));
+        assert!(open(dir.path()).unwrap_err().to_string().contains("open_clip layout, without"));
+        std::fs::write(dir.path().join("open_clip_model.safetensors"), "").unwrap();
+        assert_eq!(open(dir.path()).unwrap().preprocessor.name(), "open_clip_config.json");
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! Which files make a model: the Hugging Face layout of an image-text encoder, and of a detector.
+//! Which files make a model: the Hugging Face and the `open_clip` layout of an image-text encoder, and those of a detector.
 
 use std::path::Path;
 
-use crate::models::{Blob, DetectorFiles, ModelFiles};
+use crate::models::config::is_images_only;
+use crate::models::{Blob, DetectorFiles, ModelFiles, openai_tokenizer};
 
 /// What a repository or folder is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An image-text encoder.
+    /// An encoder: its config says whether it reads texts, and so needs a tokenizer.
     Encoder,
     /// An object detector: a tokenizer is taken where there is one.
     Detector,
@@ -28,6 +29,10 @@ const TOKENIZER: Part = Part { ways: &[&["tokenizer.json"], &["vocab.json", "mer
 /// `pytorch_model.bin` comes last: it holds the same tensors, is slower to open and cannot be memory-mapped as it is.
 const WEIGHTS: Part = Part { ways: &[&["model.safetensors"], &[SHARD_INDEX], &["pytorch_model.bin"]] };
 
+/// In `open_clip` layout both the model's config and that of its pictures.
+pub(super) const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
+const OPEN_CLIP_WEIGHTS: Part = Part { ways: &[&["open_clip_model.safetensors"], &["open_clip_pytorch_model.bin"]] };
+
 impl Part {
     /// The first way whose files are all there, else a line that names what would do.
     fn choose(&self, has: &dyn Fn(&str) -> bool) -> Result<&'static [&'static str], String> {
@@ -46,32 +51,50 @@ impl Part {
 /// The files of one model, by name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
-    /// `config.json`.
+    /// `config.json`, or [`OPEN_CLIP_CONFIG`].
     pub(super) config: &'static str,
-    /// `preprocessor_config.json` or `processor_config.json`.
+    /// `preprocessor_config.json` or `processor_config.json`, or [`OPEN_CLIP_CONFIG`].
     pub(super) preprocessor: &'static str,
-    /// `tokenizer.json`, or `vocab.json` and `merges.txt`; may be none for a detector.
+    /// `tokenizer.json`, or `vocab.json` and `merges.txt`; may be none for a detector, for an encoder of images only, and in
+    /// `open_clip` layout, where it is `OpenAI`'s then.
     pub(super) tokenizer: &'static [&'static str],
     /// The weights, or [`SHARD_INDEX`], which names them.
     pub(super) weights: &'static str,
 }
 
 impl Layout {
-    /// Chooses among the files that are there.
+    /// Chooses among the files that are there; `config` reads `config.json`, as far as it is here.
     ///
     /// # Errors
     /// One entry per part that is missing.
-    pub(super) fn choose(kind: Kind, has: &dyn Fn(&str) -> bool) -> Result<Self, Vec<String>> {
-        let tokenizer = match kind {
-            Kind::Encoder => TOKENIZER.choose(has),
+    pub(super) fn choose(
+        kind: Kind,
+        has: &dyn Fn(&str) -> bool,
+        config: &mut dyn FnMut() -> Option<Vec<u8>>,
+    ) -> Result<Self, Vec<String>> {
+        let tokenizer = match (kind, TOKENIZER.choose(has)) {
+            (_, Ok(files)) => Ok(files),
+            (Kind::Encoder, Err(missing))
+                if !has("config.json") || !config().is_some_and(|config| is_images_only(&config)) =>
+            {
+                Err(missing)
+            }
             // Which words a detector reads, if any, its config says when it is loaded.
-            Kind::Detector => Ok(TOKENIZER.choose(has).unwrap_or_default()),
+            (Kind::Encoder | Kind::Detector, Err(_)) => Ok(<&[&str]>::default()),
         };
         match [CONFIG.choose(has), PREPROCESSOR.choose(has), tokenizer, WEIGHTS.choose(has)] {
             [Ok([config]), Ok([preprocessor]), Ok(tokenizer), Ok([weights])] => {
                 Ok(Self { config, preprocessor, tokenizer, weights })
             }
-            parts => Err(parts.into_iter().filter_map(Result::err).collect()),
+            parts => match (kind, OPEN_CLIP_WEIGHTS.choose(has)) {
+                (Kind::Encoder, Ok([weights])) if has(OPEN_CLIP_CONFIG) => Ok(Self {
+                    config: OPEN_CLIP_CONFIG,
+                    preprocessor: OPEN_CLIP_CONFIG,
+                    tokenizer: TOKENIZER.choose(has).unwrap_or_default(),
+                    weights,
+                }),
+                _ => Err(parts.into_iter().filter_map(Result::err).collect()),
+            },
         }
     }
 
@@ -83,6 +106,7 @@ impl Layout {
     /// Every file but the shards, small ones first.
     pub(super) fn files(&self) -> Vec<&'static str> {
         let mut files = vec![self.config, self.preprocessor];
+        files.dedup();
         files.extend(self.tokenizer);
         files.push(self.weights);
         files
@@ -96,7 +120,7 @@ impl Layout {
             revision: revision.to_owned(),
             config: blob(self.config),
             preprocessor: blob(self.preprocessor),
-            tokenizer: blob(self.tokenizer.first().unwrap_or(&"tokenizer.json")),
+            tokenizer: self.tokenizer.first().map(|file| blob(file)),
             weights: match shards {
                 [] => vec![blob(self.weights)],
                 shards => shards.iter().map(|shard| blob(shard)).collect(),
@@ -112,8 +136,7 @@ pub(super) struct Assembled {
     revision: String,
     config: Blob,
     preprocessor: Blob,
-    /// Of a detector, a file that need not be there.
-    tokenizer: Blob,
+    tokenizer: Option<Blob>,
     weights: Vec<Blob>,
 }
 
@@ -121,13 +144,15 @@ impl Assembled {
     /// As an encoder's. With `vocab.json` and `merges.txt` the tokenizer is `vocab.json`; the merges lie beside it.
     pub(super) fn encoder(self) -> ModelFiles {
         let Self { id, revision, config, preprocessor, tokenizer, weights } = self;
+        // `open_clip` builds the one of OpenAI in.
+        let openai = || (config.name() == OPEN_CLIP_CONFIG).then(openai_tokenizer);
+        let tokenizer = tokenizer.or_else(openai);
         ModelFiles { id, revision, config, preprocessor, tokenizer, weights }
     }
 
     /// As a detector's.
     pub(super) fn detector(self) -> DetectorFiles {
         let Self { id, revision, config, preprocessor, tokenizer, weights } = self;
-        let tokenizer = Some(tokenizer).filter(|blob| matches!(blob, Blob::File(path) if path.is_file()));
         DetectorFiles { id, revision, config: Some(config), preprocessor: Some(preprocessor), tokenizer, weights }
     }
 }
@@ -154,10 +179,10 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     if shards.is_empty() { Err("names no file".into()) } else { Ok(shards) }
 }
 
-/// What stands in for the transformers layout, when that is missing: said in the error.
+/// What is there instead, when neither layout is complete: said in the error.
 pub(super) fn instead(has: &dyn Fn(&str) -> bool) -> Option<&'static str> {
-    if has("open_clip_config.json") {
-        Some("it is in open_clip layout, which is not read yet: use a repository in transformers layout")
+    if has(OPEN_CLIP_CONFIG) {
+        Some("it is in open_clip layout, without open_clip_model.safetensors and open_clip_pytorch_model.bin")
     } else if has("pytorch_model.bin.index.json") {
         Some("its weights are sharded pickles, which are not read: convert them to safetensors")
     } else if has("adapter_config.json") {
@@ -172,7 +197,7 @@ mod tests {
     use super::*;
 
     fn choose(files: &[&str]) -> Result<Layout, Vec<String>> {
-        Layout::choose(Kind::Encoder, &|file| files.contains(&file))
+        Layout::choose(Kind::Encoder, &|file| files.contains(&file), &mut || None)
     }
 
     #[test]
@@ -203,15 +228,47 @@ mod tests {
     }
 
     #[test]
+    fn open_clip_s_layout_is_taken_where_the_other_one_is_not_whole() {
+        let mut files =
+            vec!["open_clip_config.json", "open_clip_pytorch_model.bin", "config.json", "preprocessor_config.json"];
+        let layout = choose(&files).unwrap();
+        assert_eq!(layout.files(), ["open_clip_config.json", "open_clip_pytorch_model.bin"]);
+        files.extend(["open_clip_model.safetensors", "tokenizer.json"]);
+        let layout = choose(&files).unwrap();
+        assert_eq!(layout.files(), ["open_clip_config.json", "tokenizer.json", "open_clip_model.safetensors"]);
+        files.push("model.safetensors");
+        assert_eq!(choose(&files).unwrap().files()[3], "model.safetensors");
+        assert!(choose(&["open_clip_config.json"]).is_err());
+        assert!(Layout::choose(Kind::Detector, &|file| file.starts_with("open_clip"), &mut || None).is_err());
+    }
+
+    #[test]
     fn a_detector_needs_no_tokenizer() {
         let files = ["config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"];
-        let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file)).unwrap();
+        let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file), &mut || None).unwrap();
         assert_eq!(layout.files(), &files[..3]);
         let words = ["vocab.json", "merges.txt"];
-        let layout = Layout::choose(Kind::Detector, &|file| files.contains(&file) || words.contains(&file)).unwrap();
+        let has = |file: &str| files.contains(&file) || words.contains(&file);
+        let layout = Layout::choose(Kind::Detector, &has, &mut || None).unwrap();
         assert_eq!(layout.tokenizer, words);
-        let missing = Layout::choose(Kind::Detector, &|file| file == "config.json").unwrap_err();
+        let missing = Layout::choose(Kind::Detector, &|file| file == "config.json", &mut || None).unwrap_err();
         assert_eq!(missing.len(), 2, "{missing:?}");
+    }
+
+    #[test]
+    fn an_encoder_of_images_only_needs_no_tokenizer() {
+        let files = ["config.json", "preprocessor_config.json", "model.safetensors"];
+        let choose = |model_type: &str| {
+            let config = format!(r#"{{"model_type": "{model_type}"}}"#);
+            let has = |file: &str| files.contains(&file);
+            Layout::choose(Kind::Encoder, &has, &mut || Some(config.clone().into_bytes()))
+        };
+        assert_eq!(choose("dinov2").unwrap().files(), files);
+        assert_eq!(choose("dinov2_with_registers").unwrap().files(), files);
+        for classifier in ["resnet", "vit", "convnext", "convnextv2"] {
+            assert_eq!(choose(classifier).unwrap().files(), files);
+        }
+        assert_eq!(choose("clip").unwrap_err(), ["tokenizer.json (or vocab.json with merges.txt)"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where a model's files come from: the built-in starter, a folder, the hub's cache, the hub.
+//! Where a model's files come from: the built-in starter, a folder or a file, the hub's cache, the hub.
 //!
 //! [`locate`] looks in that order and goes to the network only where [`Source::allow_download`] says so. What it
 //! downloads is resumed where it broke off, checked against the hub's hashes, and kept in the cache that Python's
@@ -21,6 +21,7 @@ mod hub;
 mod layout;
 mod name;
 mod retry;
+mod single;
 mod source;
 mod transfer;
 
@@ -76,8 +77,8 @@ pub fn locate(name: &str, source: &Source, progress: &mut dyn FnMut(Transfer<'_>
 
 /// Finds the files of a model and downloads what is missing, when `source` allows it, until `cancel` is set.
 ///
-/// A name is `starter`, a name or alias of the registry, `owner/name[@revision]`, or a folder in Hugging Face layout. A
-/// branch (`main`, where the registry pins no commit) is resolved once; the commit is kept in the cache and used from
+/// A name is `starter`, a name or alias of the registry, `owner/name[@revision]`, a folder in Hugging Face or
+/// `open_clip` layout, or a file of weights. A branch (`main`, where the registry pins no commit) is resolved once; the commit is kept in the cache and used from
 /// then on, so a second call makes no request.
 ///
 /// # Errors
@@ -93,11 +94,38 @@ pub fn fetch(
     match name::resolve(name)? {
         Name::Starter => here(starter::starter_files()),
         Name::Folder(path) => here(folder::open(&path)?),
-        Name::Hub(name) => {
-            let (files, transferred) = from_shelf_or_hub(&name, Kind::Encoder, source, progress, cancel)?;
-            Ok(Fetched { files: files.encoder(), transferred })
-        }
+        Name::File(path) => here(single::open(&path)?),
+        Name::Hub(name) => fetch_named(&name, source, progress, cancel),
     }
+}
+
+/// As [`fetch`], of what is on the hub or in its cache alone: a name that comes from elsewhere reaches no other file of this
+/// machine.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_from_hub(
+    name: &str,
+    source: &Source,
+    progress: &mut dyn FnMut(Transfer<'_>),
+    cancel: &AtomicBool,
+) -> Result<Fetched> {
+    fetch_named(&name::resolve_on_hub(name)?, source, progress, cancel)
+}
+
+/// Whether a name can be that of a model on the hub.
+pub fn is_hub_name(name: &str) -> bool {
+    name::resolve_on_hub(name).is_ok()
+}
+
+fn fetch_named(
+    name: &HubName,
+    source: &Source,
+    progress: &mut dyn FnMut(Transfer<'_>),
+    cancel: &AtomicBool,
+) -> Result<Fetched> {
+    let (files, transferred) = from_shelf_or_hub(name, Kind::Encoder, source, progress, cancel)?;
+    Ok(Fetched { files: files.encoder(), transferred })
 }
 
 /// The files of a repository: from the cache, else downloaded when `source` allows it.
@@ -137,18 +165,17 @@ pub fn presence(name: &str, source: &Source) -> Result<Presence> {
     }
 }
 
-/// One further file of a model: from its folder, the cache, or the hub when allowed.
+/// One further file of a model: from its folder or beside it, the cache, or the hub when allowed.
 ///
 /// # Errors
 /// As [`fetch`]; [`Error::NotFound`] for a file that a folder does not hold.
 pub fn file(name: &str, file: &str, source: &Source, cancel: &AtomicBool) -> Result<PathBuf> {
     checked_file_name(file)?;
+    let present = |path: PathBuf| if path.is_file() { Ok(path) } else { Err(Error::NotFound { path }) };
     match name::resolve(name)? {
         Name::Starter => Err(Error::NotFound { path: PathBuf::from("starter").join(file) }),
-        Name::Folder(folder) => {
-            let path = folder.join(file);
-            if path.is_file() { Ok(path) } else { Err(Error::NotFound { path }) }
-        }
+        Name::Folder(folder) => present(folder.join(file)),
+        Name::File(path) => present(path.with_file_name(file)),
         Name::Hub(name) => from_hub(&name, file, u64::MAX, source, cancel).map(|found| found.path),
     }
 }

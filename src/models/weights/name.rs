@@ -1,7 +1,8 @@
-//! What a model's name means: the starter, a folder, a registry name, a hub id.
+//! What a model's name means: the starter, a folder, a file of weights, a registry name, a hub id.
 
 use std::path::{Path, PathBuf};
 
+use super::single::is_weights;
 use super::source::expand_home;
 use crate::error::{Error, Result};
 use crate::models::registry;
@@ -26,12 +27,14 @@ pub(super) enum Name {
     Starter,
     /// A folder, which exists.
     Folder(PathBuf),
+    /// A file of weights, which exists.
+    File(PathBuf),
     /// A repository.
     Hub(HubName),
 }
 
-/// Resolves a name. In this order: `starter`; anything that is written as a path; the registry's own names; a folder that
-/// exists; the registry's aliases; `owner/name[@revision]`. So `./clip-vit-b32` is a folder, `clip-vit-b32` never is, and
+/// Resolves a name. In this order: `starter`; anything that is written as a path; the registry's own names; a folder
+/// or file of weights that exists; the registry's aliases; `owner/name[@revision]`. So `./clip-vit-b32` is a folder, `clip-vit-b32` never is, and
 /// a local `openai/clip-vit-base-patch32` wins over the hub's, as in transformers.
 ///
 /// # Errors
@@ -43,27 +46,50 @@ pub(super) fn resolve(name: &str) -> Result<Name> {
         return Ok(Name::Starter);
     }
     if let Some(path) = written_as_path(name) {
-        return folder(path);
+        return at_path(path);
     }
     let (plain, revision) = match name.split_once('@') {
         Some((plain, revision)) => (plain, Some(checked_revision(revision)?)),
         None => (name, None),
     };
-    let by_name = registry::entries().iter().find(|entry| entry.name.eq_ignore_ascii_case(plain));
-    if by_name.is_none() && Path::new(name).is_dir() {
-        return folder(PathBuf::from(name));
+    let known = registry::find_repository(plain);
+    let by_name = known.is_some_and(|entry| entry.name.eq_ignore_ascii_case(plain));
+    let path = Path::new(name);
+    if !by_name && (path.is_dir() || is_weights(path) && path.is_file()) {
+        return at_path(path.to_path_buf());
     }
-    if let Some(entry) = by_name.or_else(|| registry::find(plain)) {
-        let pinned = revision.is_none() && entry.revision.is_some();
-        let revision = revision.unwrap_or_else(|| entry.revision.unwrap_or("main").to_owned());
-        let (id, repository) = (entry.name.to_owned(), entry.hub_id.to_owned());
-        return Ok(Name::Hub(HubName { id, repository, revision, pinned }));
+    if let Some(name) = on_hub(plain, revision) {
+        return Ok(Name::Hub(name));
     }
-    if is_repository(plain) {
-        let revision = revision.unwrap_or_else(|| "main".to_owned());
-        return Ok(Name::Hub(HubName { id: plain.to_owned(), repository: plain.to_owned(), revision, pinned: false }));
+    if is_weights(path) {
+        return Err(Error::NotFound { path: path.to_path_buf() });
     }
     Err(Error::UnknownModel { name: name.to_owned(), known: registry::nearest(plain) })
+}
+
+/// A known model, or `owner/name`; `revision` as the caller gave it.
+fn on_hub(plain: &str, revision: Option<String>) -> Option<HubName> {
+    if let Some(entry) = registry::find_repository(plain) {
+        let pinned = revision.is_none() && entry.revision.is_some();
+        let revision = revision.unwrap_or_else(|| entry.revision.unwrap_or("main").to_owned());
+        return Some(HubName { id: entry.name.to_owned(), repository: entry.hub_id.to_owned(), revision, pinned });
+    }
+    let revision = revision.unwrap_or_else(|| "main".to_owned());
+    let named = |plain: &str| HubName { id: plain.to_owned(), repository: plain.to_owned(), revision, pinned: false };
+    is_repository(plain).then(|| named(plain))
+}
+
+/// As [`resolve`], of what is on the hub alone: files of this machine are never looked at, whatever their names.
+///
+/// # Errors
+/// [`Error::UnknownModel`]; [`Error::Argument`] for a revision that cannot be one.
+pub(super) fn resolve_on_hub(name: &str) -> Result<HubName> {
+    let (plain, revision) = match name.trim().split_once('@') {
+        Some((plain, revision)) => (plain, Some(checked_revision(revision)?)),
+        None => (name.trim(), None),
+    };
+    on_hub(plain, revision)
+        .ok_or_else(|| Error::UnknownModel { name: name.to_owned(), known: registry::nearest(plain) })
 }
 
 /// `owner/name` on the hub and nothing else: at the registry's commit where the table has it, else at `main`.
@@ -74,7 +100,7 @@ pub(super) fn repository(id: &str) -> Result<HubName> {
     if !is_repository(id) {
         return Err(Error::UnknownModel { name: id.to_owned(), known: registry::nearest(id) });
     }
-    let entry = registry::entries().iter().find(|entry| entry.hub_id.eq_ignore_ascii_case(id));
+    let entry = registry::find_repository(id).filter(|entry| entry.hub_id.eq_ignore_ascii_case(id));
     let revision = entry.and_then(|entry| entry.revision);
     Ok(HubName {
         id: entry.map_or(id, |entry| entry.name).to_owned(),
@@ -96,9 +122,11 @@ pub(super) fn written_as_path(name: &str) -> Option<PathBuf> {
     (path.is_absolute() || starts(".") || starts("..")).then(|| path.to_path_buf())
 }
 
-fn folder(path: PathBuf) -> Result<Name> {
+fn at_path(path: PathBuf) -> Result<Name> {
     if path.is_dir() {
         Ok(Name::Folder(path))
+    } else if is_weights(&path) && path.is_file() {
+        Ok(Name::File(path))
     } else if path.exists() {
         Err(Error::NotAFolder { path })
     } else {
@@ -184,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_a_folder_or_an_error_about_the_path() {
+    fn a_path_is_a_folder_a_file_of_weights_or_an_error_about_the_path() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().to_str().unwrap();
         assert_eq!(resolve(path).unwrap(), Name::Folder(home.path().to_path_buf()));
@@ -193,6 +221,11 @@ mod tests {
         let file = home.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(matches!(resolve(file.to_str().unwrap()), Err(Error::NotAFolder { .. })));
+        let weights = home.path().join("pc_clip@2.PT");
+        assert!(matches!(resolve(weights.to_str().unwrap()), Err(Error::NotFound { .. })));
+        assert!(matches!(resolve("pc_clip.pt"), Err(Error::NotFound { .. })));
+        std::fs::write(&weights, "").unwrap();
+        assert_eq!(resolve(weights.to_str().unwrap()).unwrap(), Name::File(weights));
         assert_eq!(resolve("starter").unwrap(), Name::Starter);
     }
 }

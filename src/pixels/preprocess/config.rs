@@ -24,9 +24,9 @@ pub(super) struct Defaults {
     pub(super) std: [f64; 3],
 }
 
-/// Source: the class attributes in transformers 5.23, `models/{clip,bit,siglip,owlvit,vit}/image_processing_pil_*.py`. The older
+/// Source: the class attributes in transformers 5.23, `models/{clip,bit,siglip,owlvit,vit,convnext}/image_processing_pil_*.py`. The older
 /// "feature extractors" and the "fast" variants have the same.
-const PROCESSORS: [Defaults; 4] = [
+const PROCESSORS: [Defaults; 5] = [
     Defaults {
         names: &["CLIPImageProcessor", "BitImageProcessor"],
         resizing: Resizing::ShortestEdge(224),
@@ -63,7 +63,22 @@ const PROCESSORS: [Defaults; 4] = [
         mean: HALF,
         std: HALF,
     },
+    Defaults {
+        names: &[CONVNEXT],
+        resizing: Resizing::ShortestEdge(384),
+        square: false,
+        crop: None,
+        filter: Resample::Bicubic,
+        mean: HALF,
+        std: HALF,
+    },
 ];
+
+/// It crops by a share, unless pictures are large ([`convnext`]).
+const CONVNEXT: &str = "ConvNextImageProcessor";
+/// `crop_pct`, and from which side on nothing is cropped.
+const CROP_SHARE: f64 = 224.0 / 256.0;
+const UNCROPPED_FROM: u32 = 384;
 
 /// Settings of other processors that change the pixels, and are not done here. (`do_*` steps are caught by their prefix.)
 const FOREIGN_KEYS: [&str; 9] = [
@@ -98,11 +113,18 @@ impl Settings {
         let value: Value = serde_json::from_str(json).map_err(|error| format!("broken JSON: {error}"))?;
         let file = value.get("image_processor").unwrap_or(&value).as_object().ok_or("not a JSON object")?;
         let defaults = defaults(file)?;
-        refuse_foreign_steps(file, &[])?;
+        let shares = defaults.names.contains(&CONVNEXT);
+        refuse_foreign_steps(file, if shares { &["crop_pct"] } else { &[] })?;
 
-        let resizing = if flag(file, "do_resize", true)? { resizing(file, defaults)? } else { Resizing::Keep };
-        let crop =
-            if flag(file, "do_center_crop", defaults.crop.is_some())? { Some(crop(file, defaults)?) } else { None };
+        let mut resizing = if flag(file, "do_resize", true)? { resizing(file, defaults)? } else { Resizing::Keep };
+        let mut crop = if flag(file, "do_center_crop", defaults.crop.is_some())? {
+            Some(self::crop(file, defaults)?)
+        } else {
+            None
+        };
+        if shares && resizing != Resizing::Keep {
+            (resizing, crop) = convnext(file, resizing, crop)?;
+        }
         let (height, width) = match (crop, resizing) {
             (Some(crop), _) => crop,
             (None, Resizing::Squash { height, width }) => (height, width),
@@ -163,7 +185,7 @@ pub(super) fn refuse_foreign_steps(file: &Map<String, Value>, own: &[&str]) -> R
     for (key, value) in file {
         let off = value.is_null() || *value == Value::Bool(false);
         let known = KNOWN_STEPS.contains(&key.as_str()) || own.contains(&key.as_str());
-        let foreign = (key.starts_with("do_") && !known) || FOREIGN_KEYS.contains(&key.as_str());
+        let foreign = !known && (key.starts_with("do_") || FOREIGN_KEYS.contains(&key.as_str()));
         if foreign && !off {
             return Err(format!("the step `{key}: {value}` is not known here"));
         }
@@ -193,6 +215,30 @@ fn resizing(file: &Map<String, Value>, defaults: &Defaults) -> Result<Resizing, 
             (Some(edge), Some(1)) => Ok(Resizing::ShortestEdge(side("size.shortest_edge", edge)?)),
             _ => sides("size", size).map(|(height, width)| Resizing::Squash { height, width }),
         },
+    }
+}
+
+/// What `ConvNextImageProcessor` makes of its shortest edge: below 384 that of a crop, which is a share of the picture's, and
+/// from there on both sides.
+///
+/// Source: `resize` in transformers 5.24, `image_processing_pil_convnext.py`.
+fn convnext(
+    file: &Map<String, Value>,
+    resizing: Resizing,
+    crop: Option<(u32, u32)>,
+) -> Result<(Resizing, Option<(u32, u32)>), String> {
+    let Resizing::ShortestEdge(edge) = resizing else { return Err("`size` has no shortest_edge".to_owned()) };
+    if crop.is_some_and(|crop| crop != (edge, edge)) {
+        return Err("`crop_size` differs from the shortest edge, which is cropped to already".to_owned());
+    }
+    if edge >= UNCROPPED_FROM {
+        return Ok((Resizing::Squash { height: edge, width: edge }, None));
+    }
+    let share = file.get("crop_pct").filter(|share| !share.is_null()).map_or(Some(CROP_SHARE), Value::as_f64);
+    let whole = share.map(|share| f64::from(edge) / share).filter(|whole| *whole <= LARGEST_SIDE as f64);
+    match whole {
+        Some(whole) if whole >= f64::from(edge) => Ok((Resizing::ShortestEdge(whole as u32), Some((edge, edge)))),
+        _ => Err("`crop_pct` is no share of a picture that can be cropped".to_owned()),
     }
 }
 

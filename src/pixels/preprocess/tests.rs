@@ -64,6 +64,33 @@ fn every_config_rescales_and_normalises_as_the_reference_does() {
     }
 }
 
+/// Sizes as `ConvNextImageProcessorPil` makes them.
+#[test]
+fn a_convnext_s_crop_is_a_share_of_the_picture_and_large_ones_are_squashed() {
+    let seen = |json: Value| read(&json).map(|read| (read.resizing, read.size()));
+    let named =
+        |size: Value| json!({"feature_extractor_type": "ConvNextFeatureExtractor", "size": size, "crop_pct": 0.875});
+    let cropped = (Resizing::ShortestEdge(256), (224, 224));
+    assert_eq!(seen(named(json!(224))).unwrap(), cropped);
+    assert_eq!(seen(named(json!({"shortest_edge": 224}))).unwrap(), cropped);
+    let squashed = (Resizing::Squash { height: 384, width: 384 }, (384, 384));
+    assert_eq!(seen(named(json!(384))).unwrap(), squashed);
+    assert_eq!(seen(json!({"image_processor_type": "ConvNextImageProcessor"})).unwrap(), squashed);
+    let share = |share: Value| json!({"image_processor_type": "ConvNextImageProcessor", "size": 30, "crop_pct": share});
+    assert_eq!(seen(share(json!(0.9))).unwrap(), (Resizing::ShortestEdge(33), (30, 30)));
+    assert_eq!(seen(share(json!(1))).unwrap(), (Resizing::ShortestEdge(30), (30, 30)));
+    for (json, reason) in [
+        (named(json!({"height": 224, "width": 224})), "no shortest_edge"),
+        (share(json!(1.5)), "`crop_pct` is no share"),
+        (share(json!(0.0)), "`crop_pct` is no share"),
+        (share(json!("most")), "`crop_pct` is no share"),
+        (json!({"image_processor_type": "CLIPImageProcessor", "crop_pct": 0.875}), "crop_pct"),
+    ] {
+        let error = seen(json).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
 #[test]
 fn input_is_channels_first() {
     let json = json!({"image_processor_type": "SiglipImageProcessor", "size": {"height": 2, "width": 3}});
