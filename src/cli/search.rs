@@ -15,6 +15,7 @@ use crate::wire::{self, Filters};
 
 /// Arguments of `search`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
 pub struct SearchArgs {
     /// What to look for, in plain words.
     #[arg(required_unless_present = "image")]
