@@ -59,7 +59,7 @@ pub struct SearchArgs {
     /// Show every copy of near-duplicate pictures, not one for each group.
     #[arg(long)]
     pub all_duplicates: bool,
-    /// Compare with every image; otherwise, above a million, a graph finds nearly all of the best in less time.
+    /// Compare with every image; otherwise, above two million, a graph finds nearly all of the best in less time.
     #[arg(long)]
     pub exact: bool,
     /// Whether a detector checks what CLIP cannot see.
