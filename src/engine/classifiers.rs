@@ -59,6 +59,11 @@ impl Engine {
         match found {
             Ok(fetched) => Ok(fetched.files),
             Err(Error::Offline { model, .. }) => Err(Error::ClassifierAbsent { name: model }),
+            // The nearest names of encoders would lead nowhere.
+            Err(Error::UnknownModel { name, .. }) => {
+                let known = registry::classifiers().iter().map(|entry| entry.name.to_owned()).collect();
+                Err(Error::UnknownModel { name, known })
+            }
             Err(error) => Err(error),
         }
     }

@@ -19,6 +19,18 @@ use crate::error::{Error, Result};
 const WORDS: [&str; 11] = ["above", "below", "left", "right", "small", "big", "not", "no", "without", "but", "absent"];
 /// The table of their columns. Shape: `[WORDS.len(), image tokens]`.
 const TABLE: &str = "external_logic_token_embeddings.weight";
+/// All tensors.
+const TENSORS: [&str; 9] = [
+    "conv1.weight",
+    "conv1.bias",
+    "conv2.weight",
+    "conv2.bias",
+    "fc1.weight",
+    "fc1.bias",
+    "fc2.weight",
+    "fc2.bias",
+    TABLE,
+];
 /// Published files have some 12 MB.
 const MOST_HIDDEN: usize = 1 << 14;
 
@@ -58,6 +70,15 @@ impl Dcsm {
             per_text_token.filter(|product| numbers % product == 0).map_or(0, |product| numbers / product);
         if text_tokens == 0 || hidden > MOST_HIDDEN {
             return Err(refused("has layers whose sizes do not fit together"));
+        }
+        // A rectifier makes zeros of what is no number, and every caption would have the same score.
+        let finite = |name: &&str| {
+            let mut values = Vec::new();
+            checkpoint.get(name).into_iter().for_each(|entry| checkpoint.append(entry, &mut values));
+            values.iter().all(|value| value.is_finite())
+        };
+        if !TENSORS.iter().all(finite) {
+            return Err(refused("has weights that are not finite; it is damaged"));
         }
         let sizes = Sizes { channels, hidden, image_tokens, text_tokens };
         // A few million products: not worth a trip to another device, or fewer bits.

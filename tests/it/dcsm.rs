@@ -58,6 +58,13 @@ fn another_model_s_network_and_another_file_are_refused() {
     let pixels = vec![0.1; 3 * 28 * 28];
     let error = network.scores(&clip, &pixels, &captions()).unwrap_err().to_string();
     assert!(error.contains("10 tokens") && error.contains("makes 5"), "{error}");
+    // Bytes in the middle are those of the largest layer.
+    let mut damaged = std::fs::read(fixture("dcsm/a/dcsm.pt")).unwrap();
+    damaged[8000..12_000].fill(0xff);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("dcsm.pt"), damaged).unwrap();
+    let error = Dcsm::load(&folder.path().join("dcsm.pt")).unwrap_err().to_string();
+    assert!(error.contains("not finite"), "{error}");
     let other = Dcsm::load(&fixture("openclip/fine-tuned/state_dict.pt")).unwrap_err();
     assert!(matches!(other, Error::ModelFile { .. }) && other.to_string().contains("dense cosine"), "{other}");
 }
