@@ -10,6 +10,7 @@ use clip_aware::models::{Blob, Towers};
 use clip_aware::{Error, Result};
 
 use crate::parity::files;
+use crate::world::copy_of;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity").join(name)
@@ -17,12 +18,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// A copy that may be damaged.
 fn copy(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(fixture(name)).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
-    }
-    folder
+    copy_of(&fixture(name))
 }
 
 fn load(folder: &Path) -> Result<Towers> {

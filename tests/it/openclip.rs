@@ -11,6 +11,8 @@ use clip_aware::compute::Backend;
 use clip_aware::models::weights::{self, Source};
 use clip_aware::models::{Encoder, ModelFiles, Scoring};
 
+use crate::world::copy_of;
+
 /// Largest absolute difference of unit vectors.
 const TOLERANCE: f32 = 1e-4;
 /// What is named, and what the reference makes of it.
@@ -57,12 +59,7 @@ fn difference(found: &[Vec<f32>], expected: &Tensor) -> f32 {
 
 /// A copy that may be changed.
 fn copy(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(fixture(name)).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
-    }
-    folder
+    copy_of(&fixture(name))
 }
 
 #[test]

@@ -97,6 +97,16 @@ impl World {
     }
 }
 
+/// A folder with copies of the files of another, which may be changed.
+pub fn copy_of(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
 /// What a finished process printed.
 pub fn ran(output: Output) -> Ran {
     Ran {

@@ -168,7 +168,7 @@ macro_rules! multiply {
                 ahead = inout(reg) $tile.ahead => _,
                 ahead_step = in(reg) $tile.ahead_step,
                 line = in(reg) LINE,
-                sums = in(reg) &raw mut $sums.0,
+                sums = in(reg) $sums,
                 options(nostack)
             );
         } else {
@@ -209,7 +209,7 @@ macro_rules! multiply {
                 ahead = inout(reg) $tile.ahead => _,
                 ahead_step = in(reg) $tile.ahead_step,
                 line = in(reg) LINE,
-                sums = in(reg) &raw mut $sums.0,
+                sums = in(reg) $sums,
                 options(nostack)
             );
         }
@@ -224,15 +224,14 @@ macro_rules! tile {
             const { assert!(ROWS >= 1 && ROWS <= 2 * REGISTER_ROWS) };
             let shapes = const { Shapes::of(ROWS) };
             let mut sums = std::mem::MaybeUninit::<Sums>::uninit();
-            let place = sums.as_mut_ptr();
+            let sums = sums.as_mut_ptr();
             // SAFETY: the caller vouches for the processor's features and for the extent of the tile: rows of 64 bytes for each
             // step, a panel of 2048. What is fetched ahead may be any address. The sums that are read were stored.
             unsafe {
-                let sums = &mut *place;
                 multiply!($product, tile, ROWS, shapes, sums);
                 for row in 0..ROWS {
                     for column in (0..COLUMNS).step_by(16) {
-                        let values = $load((&raw const sums.0).cast::<u32>().add(row * COLUMNS + column).cast());
+                        let values = $load(sums.cast::<u32>().add(row * COLUMNS + column).cast());
                         $finish(values, tile, row, column);
                     }
                 }
